@@ -1,0 +1,31 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// LoopbackAddress is where a client on this machine dials the server: a
+// loopback address when the server listens on all, else --bind-address.
+func (o *Options) LoopbackAddress() string {
+	bind, err := netip.ParseAddr(o.BindAddress)
+	switch {
+	case err != nil || !bind.IsUnspecified():
+		return o.BindAddress
+	case bind.Is6() && len(o.NodeIP) > 0 && !isIPv4(o.NodeIP[0]):
+		return "::1"
+	default:
+		return "127.0.0.1"
+	}
+}
+
+// ServerURL is the same as a URL, https://host:port.
+func (o *Options) ServerURL() string {
+	return "https://" + net.JoinHostPort(o.LoopbackAddress(), strconv.Itoa(o.HTTPSListenPort))
+}
+
+func isIPv4(s string) bool {
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Is4()
+}

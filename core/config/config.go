@@ -1,0 +1,85 @@
+// Package config holds the one configuration of a cleat node: what an operator
+// may choose (Options, filled from the option table) and what the machine is
+// (Host, filled by Detect). Load, Detect and Validate run in that order; after
+// them a Config is never written again.
+package config
+
+import "net/netip"
+
+// Config is everything a node was told and everything it found out. Printed,
+// logged or encoded as JSON it shows Options, without secrets.
+type Config struct {
+	Options
+	Host Host
+
+	origins map[string]string // option name -> where its value came from
+}
+
+// Options is what an operator chooses, one field for each row of the option
+// table; flags, CLEAT_… variables and config file keys all write here.
+type Options struct {
+	ConfigFile string // --config
+	Debug      bool   // --debug
+	LogFormat  string // --log-format: auto, text or json
+
+	DataDir             string   // --data-dir
+	BindAddress         string   // --bind-address
+	HTTPSListenPort     int      // --https-listen-port
+	AdvertiseAddress    string   // --advertise-address; Detect fills it from NodeIP
+	TLSSAN              []string // --tls-san
+	Token               string   // --token; secret
+	TokenFile           string   // --token-file; Detect reads it into Token
+	WriteKubeconfig     string   // --write-kubeconfig
+	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
+
+	ClusterCIDR          []string // --cluster-cidr
+	ServiceCIDR          []string // --service-cidr
+	ServiceNodePortRange string   // --service-node-port-range
+	ClusterDNS           []string // --cluster-dns; Detect fills it: tenth address of each service CIDR
+	ClusterDomain        string   // --cluster-domain
+	FlannelBackend       string   // --flannel-backend
+
+	DatastoreEndpoint string // --datastore-endpoint; may hold a password
+
+	Disable                []string // --disable
+	DisableScheduler       bool     // --disable-scheduler
+	DisableCloudController bool     // --disable-cloud-controller
+	DisableKubeProxy       bool     // --disable-kube-proxy
+	DisableAgent           bool     // --disable-agent
+
+	KubeAPIServerArg         []string // --kube-apiserver-arg, each key=value
+	KubeControllerManagerArg []string // --kube-controller-manager-arg
+	KubeSchedulerArg         []string // --kube-scheduler-arg
+	KubeletArg               []string // --kubelet-arg
+	KubeProxyArg             []string // --kube-proxy-arg
+
+	NodeName                 string   // --node-name; Detect fills it from the host name
+	NodeIP                   []string // --node-ip; Detect fills it from the default route's interface
+	NodeLabel                []string // --node-label, each key=value
+	NodeTaint                []string // --node-taint, each key=value:effect
+	ResolvConf               string   // --resolv-conf; Detect picks a file, see Host.ResolvConfUnusable
+	Snapshotter              string   // --snapshotter
+	PauseImage               string   // --pause-image
+	PrivateRegistry          string   // --private-registry: the path of registries.yaml
+	ContainerRuntimeEndpoint string   // --container-runtime-endpoint; empty = the embedded containerd
+
+	PluginsLock string // --plugins-lock; empty = the lock of the embedded bundle
+	PluginsDir  string // --plugins-dir: where a lock's file sources are looked up; Detect fills it
+	CNI         string // --cni: the name of the plugin that decides the network
+}
+
+// Host is what Detect found out about the machine. Nothing in it is a choice.
+type Host struct {
+	Hostname         string
+	DefaultInterface string       // the link of the default route, "" if there is none
+	Addresses        []netip.Addr // global unicast addresses, the default interface's first
+	CgroupVersion    int          // 1 or 2
+	CgroupRoot       string       // the cgroup this process may put pods under, "/" unless confined
+	AppArmor         bool         // the kernel enforces AppArmor and apparmor_parser is installed
+	CanRaiseOOMScore bool         // CAP_SYS_RESOURCE: runc may lower oom_score_adj
+	UserNamespace    bool         // running inside a user namespace
+	// ResolvConfUnusable: no resolv.conf of the machine names a server that a
+	// pod can reach, so Options.ResolvConf is a file that the kubelet unit has
+	// to write before the kubelet starts.
+	ResolvConfUnusable bool
+}

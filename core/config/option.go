@@ -1,0 +1,176 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Command is a set of the commands an option belongs to.
+type Command uint8
+
+// The commands that run a node.
+const (
+	Server Command = 1 << iota
+	Agent
+)
+
+// Kind is the shape of an option's value.
+type Kind uint8
+
+// The kinds.
+const (
+	Text   Kind = iota
+	Number      // a whole number
+	Toggle      // true or false; a bare flag is true
+	List        // may be given more than once
+)
+
+// Option is one row of the option table: all there is to know about one thing
+// an operator may choose. Flags, CLEAT_… variables, config file keys, help,
+// documentation and completion are made from it.
+type Option struct {
+	Name     string // flag and config file key
+	Short    string // one letter, or ""
+	Group    string // heading in help and documentation
+	Value    string // what stands for the value in help, such as CIDR
+	Default  string // as it would be written on the command line, "" if none
+	Found    string // where a value that was not given comes from, "" if nowhere
+	Help     string // one or two sentences
+	Secret   bool   // never printed
+	Commands Command
+
+	field field
+}
+
+// Env is the environment variable of the option.
+func (o Option) Env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(o.Name, "-", "_"))
+}
+
+// Kind is the shape of the option's value.
+func (o Option) Kind() Kind { return o.field.kind() }
+
+// Separator is what parts the values of a List that is given as one string
+// (one flag, one variable, one scalar of the config file): "," or, for values
+// that hold commas themselves, a newline. It is "" for the other kinds.
+func (o Option) Separator() string {
+	switch o.field.(type) {
+	case commas:
+		return ","
+	case lines:
+		return "\n"
+	}
+	return ""
+}
+
+// Values returns the option's value in from, a list's values each on its own
+// and an empty one as nil. Secrets come back as they are.
+func (o Option) Values(from *Options) []string { return o.field.get(from) }
+
+const envPrefix = "CLEAT_"
+
+// field is the typed way from an option to its place in Options. set takes
+// what one source gave, in order; later values of a single-valued option win.
+type field interface {
+	kind() Kind
+	set(o *Options, values []string) error
+	get(o *Options) []string
+}
+
+type (
+	text     func(*Options) *string
+	pathname func(*Options) *string // made absolute
+	number   func(*Options) *int
+	toggle   func(*Options) *bool
+	commas   func(*Options) *[]string // a value may be several with commas between
+	lines    func(*Options) *[]string // values hold commas themselves
+)
+
+func (f text) kind() Kind     { return Text }
+func (f pathname) kind() Kind { return Text }
+func (f number) kind() Kind   { return Number }
+func (f toggle) kind() Kind   { return Toggle }
+func (f commas) kind() Kind   { return List }
+func (f lines) kind() Kind    { return List }
+
+func (f text) set(o *Options, values []string) error {
+	*f(o) = last(values)
+	return nil
+}
+
+func (f pathname) set(o *Options, values []string) error {
+	v := last(values)
+	if v == "" {
+		*f(o) = ""
+		return nil
+	}
+	abs, err := filepath.Abs(v)
+	if err != nil {
+		return fmt.Errorf("cannot be made absolute (%w); write a path that starts with /", err)
+	}
+	*f(o) = abs
+	return nil
+}
+
+func (f number) set(o *Options, values []string) error {
+	n, err := strconv.Atoi(strings.TrimSpace(last(values)))
+	if err != nil {
+		return fmt.Errorf("not a whole number")
+	}
+	*f(o) = n
+	return nil
+}
+
+func (f toggle) set(o *Options, values []string) error {
+	b, err := strconv.ParseBool(strings.TrimSpace(last(values)))
+	if err != nil {
+		return fmt.Errorf("write true or false")
+	}
+	*f(o) = b
+	return nil
+}
+
+func (f commas) set(o *Options, values []string) error {
+	*f(o) = split(values, ",")
+	return nil
+}
+
+func (f lines) set(o *Options, values []string) error {
+	*f(o) = split(values, "\n")
+	return nil
+}
+
+func (f text) get(o *Options) []string     { return nonEmpty(*f(o)) }
+func (f pathname) get(o *Options) []string { return nonEmpty(*f(o)) }
+func (f number) get(o *Options) []string   { return []string{strconv.Itoa(*f(o))} }
+func (f toggle) get(o *Options) []string   { return []string{strconv.FormatBool(*f(o))} }
+func (f commas) get(o *Options) []string   { return *f(o) }
+func (f lines) get(o *Options) []string    { return *f(o) }
+
+func last(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+func split(values []string, sep string) []string {
+	var out []string
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, sep) {
+			if part = strings.TrimSpace(part); part != "" {
+				out = append(out, part)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+const hidden = "[redacted]"
+
+// OptionError says what is wrong with the value of one option.
+type OptionError struct {
+	Name    string // of the option
+	Value   string // as given, "" for a secret
+	Origin  string // which flag, variable or file line gave it
+	Problem string // what is wrong and the way out
+}
+
+// Error names the option, the value, where it came from and the way out.
+func (e *OptionError) Error() string {
+	var b strings.Builder
+	b.WriteString("--" + e.Name)
+	if e.Value != "" {
+		fmt.Fprintf(&b, " %q", e.Value)
+	}
+	if e.Origin != "" && e.Origin != "--"+e.Name {
+		fmt.Fprintf(&b, " (%s)", e.Origin)
+	}
+	return b.String() + ": " + e.Problem
+}
+
+// Origin tells where the value of an option came from: "--<flag>", the name of
+// a variable, "<file>:<line>", "default", "detected", or "" if nothing set it.
+func (c *Config) Origin(name string) string { return c.origins[name] }
+
+// String lists the options that have a value, without secrets.
+func (o Options) String() string {
+	var b strings.Builder
+	for _, opt := range Table() {
+		if values := opt.Values(&o); len(values) > 0 {
+			fmt.Fprintf(&b, "%s=%s ", opt.Name, shown(opt, values))
+		}
+	}
+	return strings.TrimSuffix(b.String(), " ")
+}
+
+// GoString is String, so that %#v prints no secret either.
+func (o Options) GoString() string { return "config.Options{" + o.String() + "}" }
+
+// LogValue is the options as log attributes, without secrets.
+func (o Options) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, opt := range Table() {
+		if values := opt.Values(&o); len(values) > 0 {
+			attrs = append(attrs, slog.String(opt.Name, shown(opt, values)))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// MarshalJSON is an object of the options by name, without secrets. It is
+// there so that a Config inside something that is encoded cannot leak.
+func (o Options) MarshalJSON() ([]byte, error) {
+	m := make(map[string]string)
+	for _, opt := range Table() {
+		if values := opt.Values(&o); len(values) > 0 {
+			m[opt.Name] = shown(opt, values)
+		}
+	}
+	return json.Marshal(m)
+}
+
+// shown is how values may be printed: a secret is hidden, of an endpoint only
+// the credentials are.
+func shown(o Option, values []string) string {
+	v := strings.Join(values, " ")
+	switch {
+	case !o.Secret || v == "":
+		return v
+	case o.Name == "datastore-endpoint":
+		return hideCredentials(v)
+	}
+	return hidden
+}
+
+// hideCredentials blanks what stands before the last "@" of an endpoint, and
+// its query. Endpoints are in the many dialects of database drivers, so where
+// the two cannot be told apart everything after the scheme goes.
+func hideCredentials(endpoint string) string {
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	if ok {
+		scheme += "://"
+	} else {
+		scheme, rest = "", endpoint
+	}
+	at, query := strings.LastIndexByte(rest, '@'), strings.IndexByte(rest, '?')
+	switch {
+	case at >= 0 && query >= 0 && query < at:
+		return scheme + hidden
+	case query >= 0:
+		rest = rest[:query+1] + hidden
+	}
+	if at >= 0 {
+		rest = hidden + rest[at:]
+	}
+	return scheme + rest
+}

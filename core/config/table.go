@@ -1,0 +1,185 @@
+package config
+
+import "slices"
+
+// Defaults that other packages need to name.
+const (
+	DefaultConfigFile      = "/etc/cleat/config.yaml"
+	DefaultDataDir         = "/var/lib/cleat"
+	DefaultWriteKubeconfig = "/etc/cleat/cleat.yaml"
+	// DefaultPauseImage is embedded in the binary, so nothing pulls it.
+	DefaultPauseImage = "cleat.dev/pause:3.10.1"
+)
+
+// Headings of help and documentation, in the order they are shown in.
+const (
+	groupConfig     = "Configuration"
+	groupListener   = "Listener"
+	groupCluster    = "Cluster"
+	groupClient     = "Client"
+	groupNetwork    = "Networking"
+	groupDatastore  = "Datastore"
+	groupPlugins    = "Plugins"
+	groupComponents = "Components"
+	groupArguments  = "Component arguments"
+	groupNode       = "Node"
+	groupRuntime    = "Container runtime"
+)
+
+// Table returns the option table: one row for each field of Options, in the
+// order of help and documentation.
+func Table() []Option {
+	return slices.Concat(generalOptions(), networkOptions(), componentOptions(), nodeOptions())
+}
+
+func generalOptions() []Option {
+	const both = Server | Agent
+	return []Option{
+		{Name: "config", Short: "c", Group: groupConfig, Value: "PATH", Default: DefaultConfigFile, Commands: both,
+			Help:  "Config file. The files of the directory PATH.d are read after it, in alphabetical order.",
+			field: pathname(func(o *Options) *string { return &o.ConfigFile })},
+		{Name: "debug", Group: groupConfig, Default: "false", Commands: both,
+			Help:  "Log what is of use only when looking for a fault.",
+			field: toggle(func(o *Options) *bool { return &o.Debug })},
+		{Name: "log-format", Group: groupConfig, Value: "FORMAT", Default: "auto", Commands: both,
+			Help:  "auto, text or json. auto is text on a terminal and json elsewhere.",
+			field: text(func(o *Options) *string { return &o.LogFormat })},
+		{Name: "data-dir", Short: "d", Group: groupConfig, Value: "PATH", Default: DefaultDataDir, Commands: both,
+			Help:  "Directory that holds all state of this node.",
+			field: pathname(func(o *Options) *string { return &o.DataDir })},
+
+		{Name: "bind-address", Group: groupListener, Value: "IP", Default: "0.0.0.0", Commands: Server,
+			Help:  "Address the supervisor and the API server listen on.",
+			field: text(func(o *Options) *string { return &o.BindAddress })},
+		{Name: "https-listen-port", Group: groupListener, Value: "PORT", Default: "6443", Commands: Server,
+			Help:  "Port the supervisor and the API server listen on.",
+			field: number(func(o *Options) *int { return &o.HTTPSListenPort })},
+		{Name: "advertise-address", Group: groupListener, Value: "IP", Found: "the first --node-ip", Commands: Server,
+			Help:  "Address at which the members of the cluster reach this API server.",
+			field: text(func(o *Options) *string { return &o.AdvertiseAddress })},
+		{Name: "tls-san", Group: groupListener, Value: "NAME", Commands: Server,
+			Help:  "Further host name or address for the server's certificate.",
+			field: commas(func(o *Options) *[]string { return &o.TLSSAN })},
+
+		{Name: "token", Short: "t", Group: groupCluster, Value: "TOKEN", Found: "made at the first start", Secret: true, Commands: both,
+			Help:  "Shared secret with which nodes join and which encrypts the bootstrap data. Prefer --token-file or CLEAT_TOKEN: until the server has blanked it, a flag shows in the process list.",
+			field: text(func(o *Options) *string { return &o.Token })},
+		{Name: "token-file", Group: groupCluster, Value: "PATH", Commands: both,
+			Help:  "File that holds the token.",
+			field: pathname(func(o *Options) *string { return &o.TokenFile })},
+
+		{Name: "write-kubeconfig", Short: "o", Group: groupClient, Value: "PATH", Default: DefaultWriteKubeconfig, Commands: Server,
+			Help:  "Where to write the administrator's kubeconfig.",
+			field: pathname(func(o *Options) *string { return &o.WriteKubeconfig })},
+		{Name: "write-kubeconfig-mode", Group: groupClient, Value: "MODE", Default: "0600", Commands: Server,
+			Help:  "Mode of that file, in octal. Whoever can read it is the cluster's administrator.",
+			field: text(func(o *Options) *string { return &o.WriteKubeconfigMode })},
+	}
+}
+
+func networkOptions() []Option {
+	return []Option{
+		{Name: "cluster-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.42.0.0/16", Commands: Server,
+			Help:  "Addresses of pods. Two, of different families, make a dual-stack cluster.",
+			field: commas(func(o *Options) *[]string { return &o.ClusterCIDR })},
+		{Name: "service-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.43.0.0/16", Commands: Server,
+			Help:  "Addresses of services, of the same families as --cluster-cidr.",
+			field: commas(func(o *Options) *[]string { return &o.ServiceCIDR })},
+		{Name: "service-node-port-range", Group: groupNetwork, Value: "LOW-HIGH", Default: "30000-32767", Commands: Server,
+			Help:  "Ports that NodePort services may take.",
+			field: text(func(o *Options) *string { return &o.ServiceNodePortRange })},
+		{Name: "cluster-dns", Group: groupNetwork, Value: "IP", Found: "the tenth address of each --service-cidr", Commands: Server,
+			Help:  "Address of the cluster's DNS service.",
+			field: commas(func(o *Options) *[]string { return &o.ClusterDNS })},
+		{Name: "cluster-domain", Group: groupNetwork, Value: "DOMAIN", Default: "cluster.local", Commands: Server,
+			Help:  "DNS domain of the cluster.",
+			field: text(func(o *Options) *string { return &o.ClusterDomain })},
+		{Name: "flannel-backend", Group: groupNetwork, Value: "NAME", Default: "vxlan", Commands: Server,
+			Help:  "How packets travel between nodes. It is handed to the network plugin, which says which names it knows; cni-flannel knows vxlan and host-gw.",
+			field: text(func(o *Options) *string { return &o.FlannelBackend })},
+
+		{Name: "datastore-endpoint", Group: groupDatastore, Value: "URL", Found: "SQLite in the data directory", Secret: true, Commands: Server,
+			Help:  "Where cluster state lives. It is handed to the datastore plugins; the first that claims it decides. Prefer CLEAT_DATASTORE_ENDPOINT or the config file if it holds a password.",
+			field: text(func(o *Options) *string { return &o.DatastoreEndpoint })},
+
+		{Name: "plugins-lock", Group: groupPlugins, Value: "PATH", Found: "the lock of the embedded bundle", Commands: Server,
+			Help:  "plugins.lock to hold the plugins to. The server does not start if one of them differs from it.",
+			field: pathname(func(o *Options) *string { return &o.PluginsLock })},
+		{Name: "plugins-dir", Group: groupPlugins, Value: "PATH", Found: "plugins in the data directory", Commands: Server,
+			Help:  "Directory in which the lock's file sources are looked up.",
+			field: pathname(func(o *Options) *string { return &o.PluginsDir })},
+		{Name: "cni", Group: groupPlugins, Value: "PLUGIN", Default: "cni-flannel", Commands: Server,
+			Help:  "Name of the plugin that decides the network, such as cni-flannel, cni-bridge or cni-none.",
+			field: text(func(o *Options) *string { return &o.CNI })},
+	}
+}
+
+func componentOptions() []Option {
+	return []Option{
+		{Name: "disable", Group: groupComponents, Value: "NAME", Commands: Server,
+			Help:  "Packaged component not to deploy, or to remove: the base name of its manifest, such as coredns.",
+			field: commas(func(o *Options) *[]string { return &o.Disable })},
+		{Name: "disable-scheduler", Group: groupComponents, Default: "false", Commands: Server,
+			Help:  "Do not run the scheduler.",
+			field: toggle(func(o *Options) *bool { return &o.DisableScheduler })},
+		{Name: "disable-cloud-controller", Group: groupComponents, Default: "false", Commands: Server,
+			Help:  "Do not run the built-in cloud controller.",
+			field: toggle(func(o *Options) *bool { return &o.DisableCloudController })},
+		{Name: "disable-kube-proxy", Group: groupComponents, Default: "false", Commands: Server,
+			Help:  "Do not run kube-proxy.",
+			field: toggle(func(o *Options) *bool { return &o.DisableKubeProxy })},
+		{Name: "disable-agent", Group: groupComponents, Default: "false", Commands: Server,
+			Help:  "Run the control plane only, without a node on this machine.",
+			field: toggle(func(o *Options) *bool { return &o.DisableAgent })},
+
+		{Name: "kube-apiserver-arg", Group: groupArguments, Value: "KEY=VALUE", Commands: Server,
+			Help:  "Flag for kube-apiserver, without its dashes.",
+			field: lines(func(o *Options) *[]string { return &o.KubeAPIServerArg })},
+		{Name: "kube-controller-manager-arg", Group: groupArguments, Value: "KEY=VALUE", Commands: Server,
+			Help:  "Flag for kube-controller-manager, without its dashes.",
+			field: lines(func(o *Options) *[]string { return &o.KubeControllerManagerArg })},
+		{Name: "kube-scheduler-arg", Group: groupArguments, Value: "KEY=VALUE", Commands: Server,
+			Help:  "Flag for kube-scheduler, without its dashes.",
+			field: lines(func(o *Options) *[]string { return &o.KubeSchedulerArg })},
+		{Name: "kubelet-arg", Group: groupArguments, Value: "KEY=VALUE", Commands: Server | Agent,
+			Help:  "Flag for the kubelet, without its dashes.",
+			field: lines(func(o *Options) *[]string { return &o.KubeletArg })},
+		{Name: "kube-proxy-arg", Group: groupArguments, Value: "KEY=VALUE", Commands: Server | Agent,
+			Help:  "Flag for kube-proxy, without its dashes.",
+			field: lines(func(o *Options) *[]string { return &o.KubeProxyArg })},
+	}
+}
+
+func nodeOptions() []Option {
+	const both = Server | Agent
+	return []Option{
+		{Name: "node-name", Group: groupNode, Value: "NAME", Found: "the host name", Commands: both,
+			Help:  "Name of this node in the cluster.",
+			field: text(func(o *Options) *string { return &o.NodeName })},
+		{Name: "node-ip", Short: "i", Group: groupNode, Value: "IP", Found: "the interface of the default route", Commands: both,
+			Help:  "Address of this node, one for each family of --cluster-cidr.",
+			field: commas(func(o *Options) *[]string { return &o.NodeIP })},
+		{Name: "node-label", Group: groupNode, Value: "KEY=VALUE", Commands: both,
+			Help:  "Label the node registers with.",
+			field: commas(func(o *Options) *[]string { return &o.NodeLabel })},
+		{Name: "node-taint", Group: groupNode, Value: "KEY=VALUE:EFFECT", Commands: both,
+			Help:  "Taint the node registers with.",
+			field: commas(func(o *Options) *[]string { return &o.NodeTaint })},
+		{Name: "resolv-conf", Group: groupNode, Value: "PATH", Found: "the first of the machine's files that a pod can use", Commands: both,
+			Help:  "resolv.conf for pods that use the node's DNS.",
+			field: pathname(func(o *Options) *string { return &o.ResolvConf })},
+
+		{Name: "container-runtime-endpoint", Group: groupRuntime, Value: "SOCKET", Found: "the built-in containerd", Commands: both,
+			Help:  "Socket of a container runtime to use instead of the built-in containerd.",
+			field: text(func(o *Options) *string { return &o.ContainerRuntimeEndpoint })},
+		{Name: "snapshotter", Group: groupRuntime, Value: "NAME", Default: "overlayfs", Commands: both,
+			Help:  "containerd snapshotter.",
+			field: text(func(o *Options) *string { return &o.Snapshotter })},
+		{Name: "pause-image", Group: groupRuntime, Value: "IMAGE", Default: DefaultPauseImage, Commands: both,
+			Help:  "Image of the container that holds a pod's namespaces. The default needs no registry.",
+			field: text(func(o *Options) *string { return &o.PauseImage })},
+		{Name: "private-registry", Group: groupRuntime, Value: "PATH", Default: "/etc/cleat/registries.yaml", Commands: both,
+			Help:  "File with registry mirrors, credentials and certificates.",
+			field: pathname(func(o *Options) *string { return &o.PrivateRegistry })},
+	}
+}

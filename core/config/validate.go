@@ -1,0 +1,129 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Validate checks what Load and Detect have filled. The error joins one
+// *OptionError for each thing that is wrong. What belongs to a plugin, such as
+// the form of --datastore-endpoint, is left to it. It may also be called
+// before Detect, to tell of bad choices first; what Detect would fill and is
+// still empty is then not checked.
+func (c *Config) Validate() error {
+	v := checker{c: c}
+	v.general()
+	v.listener()
+	v.networks()
+	v.components()
+	if !c.DisableAgent {
+		v.node()
+	}
+	return errors.Join(v.errs...)
+}
+
+type checker struct {
+	c    *Config
+	errs []error
+}
+
+// bad records a problem with one value of an option.
+func (v *checker) bad(name, value, format string, args ...any) {
+	v.errs = append(v.errs, &OptionError{Name: name, Value: value, Origin: v.c.Origin(name), Problem: fmt.Sprintf(format, args...)})
+}
+
+func (v *checker) general() {
+	c := v.c
+	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
+		v.bad("log-format", c.LogFormat, "unknown; write auto, text or json")
+	}
+	switch {
+	case c.DataDir == "":
+		v.bad("data-dir", "", "is empty; name a directory, or leave the flag out for %s", DefaultDataDir)
+	case c.DataDir == "/":
+		v.bad("data-dir", c.DataDir, "would fill the root directory; name a directory below it")
+	}
+	if c.TokenFile != "" && c.Token != "" && c.Origin("token") != originDetected {
+		v.bad("token-file", c.TokenFile, "given together with --token (%s); give one of them", c.Origin("token"))
+	}
+	if strings.ContainsAny(c.Token, " \t\r\n") {
+		v.bad("token", "", "holds white space; give one word")
+	} else if len(c.Token) > maxToken {
+		v.bad("token", "", "is longer than %d bytes", maxToken)
+	}
+	if c.WriteKubeconfig == "" {
+		v.bad("write-kubeconfig", "", "is empty; name a file, or leave the flag out for %s", DefaultWriteKubeconfig)
+	}
+	mode, err := strconv.ParseUint(c.WriteKubeconfigMode, 8, 32)
+	switch {
+	case err != nil || mode > 0o777:
+		v.bad("write-kubeconfig-mode", c.WriteKubeconfigMode, "not an octal file mode; write one such as 0600 or 0640")
+	case mode&0o400 == 0:
+		v.bad("write-kubeconfig-mode", c.WriteKubeconfigMode, "its owner could not read the file; write one such as 0600 or 0640")
+	}
+}
+
+func (v *checker) components() {
+	c := v.c
+	for _, name := range c.Disable {
+		if !isWord(name) {
+			v.bad("disable", name, "not a component's name; write the base name of its manifest, such as coredns for coredns.yaml")
+		}
+	}
+	for _, name := range []string{"flannel-backend", "cni"} {
+		value := c.FlannelBackend
+		if name == "cni" {
+			value = c.CNI
+		}
+		if !isWord(value) {
+			v.bad(name, value, "not a name; write small letters, digits and dashes")
+		}
+	}
+	for _, o := range Table() {
+		if o.Group == groupArguments {
+			v.arguments(o)
+		}
+	}
+}
+
+// arguments checks the flags that are handed on to a component.
+func (v *checker) arguments(o Option) {
+	for _, arg := range o.Values(&v.c.Options) {
+		key, value, ok := strings.Cut(arg, "=")
+		bare := strings.TrimLeft(key, "-")
+		switch {
+		case bare != key:
+			v.bad(o.Name, arg, "starts with dashes; write %q", strings.TrimLeft(arg, "-"))
+		case !ok:
+			v.bad(o.Name, arg, "has no value; write key=value, such as %q", key+"=true")
+		case !isWord(strings.ToLower(strings.ReplaceAll(key, "_", "-"))):
+			v.bad(o.Name, shortened(key)+"="+shortened(value), "the key is not a flag's name; write key=value")
+		}
+	}
+}
+
+// isWord accepts names such as cni-flannel or metrics-server.v2.
+func isWord(s string) bool {
+	return len(validation.IsDNS1123Subdomain(s)) == 0
+}
+
+func shortened(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
+}
+
+// reasons joins what the validation library says into one line.
+func reasons(all []string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	first, _, _ := strings.Cut(all[0], " (e.g.")
+	return first
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+func (v *checker) node() {
+	c := v.c
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); c.NodeName != "" && len(msgs) > 0 {
+		v.bad("node-name", c.NodeName, "not a node's name: %s; give another with --node-name", reasons(msgs))
+	}
+	v.nodeIPs()
+	for _, label := range c.NodeLabel {
+		v.label(label)
+	}
+	for _, taint := range c.NodeTaint {
+		v.taint(taint)
+	}
+	if !isWord(c.Snapshotter) {
+		v.bad("snapshotter", c.Snapshotter, "not a snapshotter's name; write one such as overlayfs or native")
+	}
+	if c.PauseImage == "" || strings.ContainsAny(c.PauseImage, " \t\"'") {
+		v.bad("pause-image", c.PauseImage, "not an image's name; leave the flag out for %s", DefaultPauseImage)
+	}
+	if s := c.ContainerRuntimeEndpoint; s != "" && !filepath.IsAbs(strings.TrimPrefix(s, "unix://")) {
+		v.bad("container-runtime-endpoint", s, "not a unix socket; write unix:///path or /path")
+	}
+}
+
+func (v *checker) nodeIPs() {
+	c := v.c
+	if len(c.NodeIP) == 0 {
+		return
+	}
+	var addrs []netip.Addr
+	for _, s := range c.NodeIP {
+		a := v.address("node-ip", s, "192.168.1.10")
+		switch {
+		case !a.IsValid():
+			return
+		case !a.IsGlobalUnicast():
+			v.bad("node-ip", s, "other machines cannot reach such an address; write one that they can")
+		case c.insideCluster(a):
+			v.bad("node-ip", s, "lies in --cluster-cidr or --service-cidr; choose ranges that are not in use on the network")
+		case len(c.Host.Addresses) > 0 && !slices.Contains(c.Host.Addresses, a):
+			v.bad("node-ip", s, "on no interface of this machine, which has %s", join(c.Host.Addresses))
+		}
+		addrs = append(addrs, a)
+	}
+	for _, six := range c.families() {
+		if _, ok := firstOf(addrs, six); !ok {
+			v.bad("node-ip", strings.Join(c.NodeIP, ","), "has no address of a family that --cluster-cidr %s has; give one for each",
+				strings.Join(c.ClusterCIDR, ","))
+			break
+		}
+	}
+	if len(addrs) > 2 || len(addrs) == 2 && addrs[0].Is6() == addrs[1].Is6() {
+		v.bad("node-ip", strings.Join(c.NodeIP, ","), "give one address, or one of IPv4 and one of IPv6")
+	}
+}
+
+func (c *Config) insideCluster(a netip.Addr) bool {
+	_, taken := c.splitClusterAddresses([]netip.Addr{a})
+	return len(taken) > 0
+}
+
+func join(addrs []netip.Addr) string {
+	s := make([]string, len(addrs))
+	for i, a := range addrs {
+		s[i] = a.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+func (v *checker) label(label string) {
+	key, value, ok := strings.Cut(label, "=")
+	if !ok {
+		v.bad("node-label", label, "has no value; write key=value, or %q for an empty one", label+"=")
+		return
+	}
+	if msgs := validation.IsQualifiedName(key); len(msgs) > 0 {
+		v.bad("node-label", label, "the key: %s", reasons(msgs))
+	} else if !nodeMaySet(key) {
+		v.bad("node-label", label, "a node may not give itself labels of kubernetes.io or k8s.io; set it with `cleat kubectl label node`, or use another prefix")
+	}
+	if msgs := validation.IsValidLabelValue(value); len(msgs) > 0 {
+		v.bad("node-label", label, "the value: %s", reasons(msgs))
+	}
+}
+
+// nodeMaySet repeats the rule by which the kubelet refuses to start and the
+// NodeRestriction plugin to register a node: of the prefixes that belong to
+// Kubernetes only some are open to nodes.
+func nodeMaySet(key string) bool {
+	prefix, _, found := strings.Cut(key, "/")
+	if !found || !inDomain(prefix, "kubernetes.io") && !inDomain(prefix, "k8s.io") {
+		return true
+	}
+	if inDomain(prefix, "kubelet.kubernetes.io") || inDomain(prefix, "node.kubernetes.io") {
+		return true
+	}
+	return slices.Contains([]string{
+		"kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os",
+		"beta.kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/instance-type",
+		"topology.kubernetes.io/region", "topology.kubernetes.io/zone",
+		"failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
+	}, key)
+}
+
+func inDomain(name, domain string) bool {
+	return name == domain || strings.HasSuffix(name, "."+domain)
+}
+
+func (v *checker) taint(taint string) {
+	const form = "write key=value:effect or key:effect"
+	i := strings.LastIndexByte(taint, ':')
+	if i < 0 {
+		v.bad("node-taint", taint, "has no effect; "+form)
+		return
+	}
+	if effect := taint[i+1:]; !slices.Contains([]string{"NoSchedule", "PreferNoSchedule", "NoExecute"}, effect) {
+		v.bad("node-taint", taint, "unknown effect %q; write NoSchedule, PreferNoSchedule or NoExecute", effect)
+	}
+	key, value, _ := strings.Cut(taint[:i], "=")
+	if msgs := validation.IsQualifiedName(key); len(msgs) > 0 {
+		v.bad("node-taint", taint, "the key: %s; "+form, reasons(msgs))
+	}
+	if msgs := validation.IsValidLabelValue(value); len(msgs) > 0 {
+		v.bad("node-taint", taint, "the value: %s; "+form, reasons(msgs))
+	}
+}

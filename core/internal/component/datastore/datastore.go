@@ -1,0 +1,105 @@
+// Package datastore is the unit that makes cluster state reachable on a unix
+// socket. A plugin decides what is behind it; the unit runs the driver the plan
+// names and is ready when a write and a read went through.
+package datastore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// Driver serves plan's endpoint on the unix socket until ctx is done.
+type Driver func(ctx context.Context, socket string, plan hostabi.DatastorePlan) error
+
+// Component is the unit. Make it with New.
+type Component struct {
+	cfg     *config.Config
+	data    paths.Data
+	plugins extension.Datastore
+	drivers map[string]Driver
+	logger  *slog.Logger
+
+	mu   sync.Mutex
+	plan hostabi.DatastorePlan
+}
+
+// New returns the unit; drivers are the ways of running a datastore that this
+// binary knows, by the name a plan calls them.
+func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver, logger *slog.Logger) *Component {
+	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, logger: logger}
+}
+
+// Plan returns what the plugin decided; it is set once the unit is ready.
+func (c *Component) Plan() hostabi.DatastorePlan {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.plan
+}
+
+// Endpoint is where etcd clients dial.
+func (c *Component) Endpoint() string { return "unix://" + paths.KineSocket }
+
+// Run asks for the plan, runs its driver and probes it.
+func (c *Component) Run(ctx context.Context, ready func()) error {
+	if err := os.MkdirAll(c.data.DB(), 0o700); err != nil {
+		return fmt.Errorf("database directory: %w", err)
+	}
+	kernel.Report(ctx, "asking the datastore plugins")
+	plan, err := c.plugins.PlanDatastore(ctx, hostabi.DatastoreRequest{
+		Endpoint: c.cfg.DatastoreEndpoint,
+		DBDir:    c.data.DB(),
+		NodeName: c.cfg.NodeName,
+	})
+	if err != nil {
+		return err
+	}
+	driver, ok := c.drivers[plan.Driver]
+	if !ok {
+		return fmt.Errorf("the datastore plan asks for driver %q, which this binary does not have; see --datastore-endpoint", plan.Driver)
+	}
+	c.mu.Lock()
+	c.plan = plan
+	c.mu.Unlock()
+	c.logger.Info("datastore decided", "driver", plan.Driver, "store", plan.Description)
+
+	client, err := newClient(c.Endpoint())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	kernel.Report(ctx, "opening %s", plan.Description)
+	err = kernel.RunProbed(ctx, ready, func(ctx context.Context) error {
+		return driver(ctx, paths.KineSocket, plan)
+	}, 50*time.Millisecond, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return roundTrip(ctx, client, time.Now())
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", plan.Description, err)
+	}
+	return nil
+}
+
+// Check reads; it does not write, because an idle cluster should stay idle.
+func (c *Component) Check(ctx context.Context) error {
+	client, err := newClient(c.Endpoint())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if _, err := client.Get(ctx, probeKey); err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package kubelet
+
+import (
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/componentargs"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+)
+
+// Cluster is what a node learns of its cluster when it joins.
+type Cluster struct {
+	DNS    []string // addresses of the cluster's DNS service
+	Domain string
+}
+
+// Configuration is the kubelet's, before the operator's --kubelet-arg.
+func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndpoint string) *kubeletconfig.KubeletConfiguration {
+	yes, no := true, false
+	return &kubeletconfig.KubeletConfiguration{
+		Address:     "0.0.0.0",
+		HealthzPort: new(int32(10248)), HealthzBindAddress: "127.0.0.1",
+		Authentication: kubeletconfig.KubeletAuthentication{
+			Anonymous: kubeletconfig.KubeletAnonymousAuthentication{Enabled: &no},
+			Webhook:   kubeletconfig.KubeletWebhookAuthentication{Enabled: &yes},
+			X509:      kubeletconfig.KubeletX509Authentication{ClientCAFile: data.AgentTLS("client-ca.crt")},
+		},
+		Authorization:     kubeletconfig.KubeletAuthorization{Mode: kubeletconfig.KubeletAuthorizationModeWebhook},
+		TLSCertFile:       data.AgentTLS("serving-kubelet.crt"),
+		TLSPrivateKeyFile: data.AgentTLS("serving-kubelet.key"),
+
+		ContainerRuntimeEndpoint: criEndpoint,
+		CgroupDriver:             "cgroupfs",
+		CgroupRoot:               cfg.Host.CgroupRoot,
+		// Upstream refuses cgroup v1 since 1.35 unless told otherwise; machines
+		// that still have it are worth running on.
+		FailCgroupV1: &no,
+		FailSwapOn:   &no,
+
+		ClusterDNS:     cluster.DNS,
+		ClusterDomain:  cluster.Domain,
+		ResolverConfig: &cfg.ResolvConf,
+
+		SerializeImagePulls: &no,
+		// Percentages, as k3s: upstream's defaults stop small disks from running anything.
+		EvictionHard:            map[string]string{"imagefs.available": "5%", "nodefs.available": "5%"},
+		EvictionMinimumReclaim:  map[string]string{"imagefs.available": "10%", "nodefs.available": "10%"},
+		StaticPodPath:           data.Agent("pod-manifests"),
+		FileCheckFrequency:      metav1.Duration{Duration: 20 * time.Second},
+		VolumePluginDir:         data.Agent("volume-plugins"),
+		PodLogsDir:              "/var/log/pods",
+		EnableDebuggingHandlers: &yes,
+		EnableProfilingHandler:  &no,
+	}
+}
+
+// Args are the arguments that have no place in the configuration.
+func Args(cfg *config.Config, data paths.Data) []string {
+	args := map[string]string{
+		"cert-dir":          data.Agent("kubelet-pki"),
+		"hostname-override": cfg.NodeName,
+		"kubeconfig":        data.Kubeconfig("kubelet"),
+		"node-ip":           strings.Join(cfg.NodeIP, ","),
+		"root-dir":          paths.KubeletDir,
+	}
+	if !cfg.DisableCloudController {
+		args["cloud-provider"] = "external"
+	}
+	if len(cfg.NodeLabel) > 0 {
+		args["node-labels"] = strings.Join(cfg.NodeLabel, ",")
+	}
+	if len(cfg.NodeTaint) > 0 {
+		args["register-with-taints"] = strings.Join(cfg.NodeTaint, ",")
+	}
+	return componentargs.Merge(args, cfg.KubeletArg)
+}

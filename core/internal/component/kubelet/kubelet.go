@@ -1,0 +1,87 @@
+// Package kubelet is the unit of the kubelet, which runs the node's pods.
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/healthprobe"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
+)
+
+const healthzURL = "http://127.0.0.1:10248/healthz"
+
+// Component is the unit. Make it with New.
+type Component struct {
+	cfg        *config.Config
+	kubeconfig string
+	run        func(ctx context.Context) error
+	probe      *healthprobe.Prober
+}
+
+// New returns the unit; run runs the kubelet, with Configuration and Args,
+// until its context is done. kubeconfig is the node's own.
+func New(cfg *config.Config, data paths.Data, run func(ctx context.Context) error) *Component {
+	return &Component{cfg: cfg, kubeconfig: data.Kubeconfig("kubelet"), run: run, probe: healthprobe.New(healthzURL, nil)}
+}
+
+// Run runs the kubelet; it is ready when it is well and its Node exists.
+func (c *Component) Run(ctx context.Context, ready func()) error {
+	defer c.probe.Close()
+	if err := checkKernelLog(); err != nil {
+		return err
+	}
+	rest, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.kubeconfig, err)
+	}
+	client, err := kubernetes.NewForConfig(rest)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.kubeconfig, err)
+	}
+	started := time.Now()
+	return kernel.RunProbed(ctx, ready, c.run, 100*time.Millisecond, func(ctx context.Context) error {
+		if err := c.probe.Check(ctx); err != nil {
+			return err
+		}
+		node, err := client.CoreV1().Nodes().Get(ctx, c.cfg.NodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return reported(node, started)
+	})
+}
+
+// Check asks the kubelet how it is.
+func (c *Component) Check(ctx context.Context) error { return c.probe.Check(ctx) }
+
+// reported waits for a status written by this kubelet: after a restart the Node
+// is there already, with what the one before said. The API keeps whole seconds.
+func reported(node *corev1.Node, started time.Time) error {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady && !condition.LastHeartbeatTime.Time.Before(started.Truncate(time.Second)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("node %s has not reported since this start", node.Name)
+}
+
+// checkKernelLog says early what the kubelet says late: its OOM watcher needs
+// the kernel log, which containers and user namespaces often lack.
+func checkKernelLog() error {
+	f, err := os.Open("/dev/kmsg")
+	if err != nil {
+		return fmt.Errorf("the kubelet needs the kernel log: %s; make /dev/kmsg readable for this process", strings.TrimPrefix(err.Error(), "open "))
+	}
+	return f.Close()
+}

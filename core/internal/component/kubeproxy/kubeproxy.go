@@ -1,0 +1,95 @@
+// Package kubeproxy is the unit of kube-proxy: the node's service rules.
+package kubeproxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/componentargs"
+	"github.com/cleat-dev/cleat/core/internal/healthprobe"
+	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+const (
+	livezURL     = "http://127.0.0.1:10256/livez"
+	conntrackMax = "/proc/sys/net/netfilter/nf_conntrack_max"
+)
+
+// Mode is how service rules are written: nftables unless --kube-proxy-arg
+// proxy-mode says otherwise. The network's own rules follow it.
+func Mode(cfg *config.Config) string {
+	return componentargs.Value("proxy-mode", map[string]string{"proxy-mode": hostabi.ProxyModeNFTables}, cfg.KubeProxyArg)
+}
+
+// Args are the arguments of the embedded kube-proxy.
+func Args(cfg *config.Config, kubeconfig string, clusterCIDRs []string) []string {
+	args := map[string]string{
+		"cluster-cidr":         strings.Join(clusterCIDRs, ","),
+		"healthz-bind-address": "127.0.0.1:10256",
+		"hostname-override":    cfg.NodeName,
+		"kubeconfig":           kubeconfig,
+		"metrics-bind-address": "127.0.0.1:10249",
+		"profiling":            "false",
+		"proxy-mode":           Mode(cfg),
+	}
+	// In a network namespace other than the machine's first the table size is
+	// not ours to set, and kube-proxy does not start if it tries to.
+	if unix.Access(conntrackMax, unix.W_OK) != nil {
+		for _, key := range []string{"conntrack-max-per-core", "conntrack-min"} {
+			args[key] = "0"
+		}
+		for _, key := range []string{"conntrack-tcp-timeout-established", "conntrack-tcp-timeout-close-wait"} {
+			args[key] = "0s"
+		}
+	}
+	return componentargs.Merge(args, cfg.KubeProxyArg)
+}
+
+// Component is the unit. Make it with New.
+type Component struct {
+	run   func(ctx context.Context) error
+	probe *healthprobe.Prober
+}
+
+// New returns the unit; run keeps the rules until its context is done.
+func New(run func(ctx context.Context) error) *Component {
+	return &Component{run: run, probe: healthprobe.New(livezURL, nil)}
+}
+
+// Run keeps the rules; it is ready when they were written once.
+func (c *Component) Run(ctx context.Context, ready func()) error {
+	defer c.probe.Close()
+	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.synced)
+}
+
+// Check asks whether the rules are up to date.
+func (c *Component) Check(ctx context.Context) error { return c.probe.Check(ctx) }
+
+// synced reads the per-family status, which appears with the first write.
+func (c *Component) synced(ctx context.Context) error {
+	body, err := c.probe.Body(ctx)
+	if err != nil {
+		return err
+	}
+	var health struct {
+		Status map[string]struct {
+			LastUpdated time.Time `json:"lastUpdated"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal(body, &health); err != nil {
+		return err
+	}
+	for _, family := range health.Status {
+		if !family.LastUpdated.IsZero() {
+			return nil
+		}
+	}
+	return errors.New("no service rules written yet")
+}

@@ -1,0 +1,136 @@
+// Package apiserver runs kube-apiserver inside this process, through its
+// options and its server chain, without a listener of its own: the supervisor
+// owns the port and hands requests to the chain's handler.
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+
+	"github.com/spf13/pflag"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+	"k8s.io/kubernetes/plugin/pkg/admission/limitranger"
+
+	"github.com/cleat-dev/cleat/core/extension"
+)
+
+// Server is an API server whose arguments were accepted.
+type Server struct {
+	options *options.ServerRunOptions
+}
+
+// Serving is what the owner of the port needs to serve the API.
+type Serving struct {
+	// Handler is the whole chain: authentication, authorisation, aggregation.
+	// It expects the client's certificate in the request's TLS state.
+	Handler http.Handler
+	// LoopbackName and LoopbackCertificate are the server name and the
+	// certificate the API server's own clients insist on when they dial the port.
+	LoopbackName        string
+	LoopbackCertificate tls.Certificate
+}
+
+// New parses args, each "--flag=value" as kube-apiserver takes them, and puts
+// the plugins' admission into the chain. address is what clients dial; it
+// becomes the endpoint of the kubernetes service and the loopback target.
+func New(args []string, address *net.TCPAddr, plugins extension.Admission) (*Server, error) {
+	o := options.NewServerRunOptions()
+	o.SecureServing.Listener = newHeldListener(address)
+
+	generic := o.Admission.GenericAdmission
+	generic.Plugins.Register(admissionName, newAdmissionFactory(plugins))
+	// Before LimitRanger and ServiceAccount: what a plugin writes into a pod
+	// (a service account, whether its token is mounted) must be seen by them.
+	at := slices.Index(generic.RecommendedPluginOrder, limitranger.PluginName)
+	if at < 0 {
+		return nil, fmt.Errorf("this kube-apiserver has no admission plugin %q to stand before", limitranger.PluginName)
+	}
+	generic.RecommendedPluginOrder = slices.Insert(slices.Clone(generic.RecommendedPluginOrder), at, admissionName)
+
+	fs := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
+	for _, named := range o.Flags().FlagSets {
+		fs.AddFlagSet(named)
+	}
+	if err := fs.Parse(args); err != nil {
+		return nil, fmt.Errorf("--kube-apiserver-arg: %w", err)
+	}
+	return &Server{options: o}, nil
+}
+
+// Datastore is where the API server keeps its objects.
+type Datastore struct {
+	Endpoints                 []string
+	CAFile, CertFile, KeyFile string
+	// CompactsItself is true of kine; etcd leaves compaction to the API server.
+	CompactsItself bool
+}
+
+// Run serves until ctx is done. serve is called once, when the chain exists
+// and before it is ready: readiness is the handler's /readyz.
+func (s *Server) Run(ctx context.Context, store Datastore, serve func(Serving)) error {
+	storage := &s.options.Etcd.StorageConfig
+	storage.Transport.ServerList = store.Endpoints
+	storage.Transport.TrustedCAFile = store.CAFile
+	storage.Transport.CertFile = store.CertFile
+	storage.Transport.KeyFile = store.KeyFile
+	if store.CompactsItself {
+		storage.CompactionInterval = 0
+	}
+
+	completed, err := s.options.Complete(ctx)
+	if err != nil {
+		return fmt.Errorf("complete options: %w", err)
+	}
+	if errs := completed.Validate(); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	config, err := apiserverapp.NewConfig(completed)
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	ready, err := config.Complete()
+	if err != nil {
+		return fmt.Errorf("complete configuration: %w", err)
+	}
+	chain, err := apiserverapp.CreateServerChain(ready)
+	if err != nil {
+		return fmt.Errorf("build the server chain: %w", err)
+	}
+	prepared, err := chain.PrepareRun()
+	if err != nil {
+		return fmt.Errorf("prepare the server chain: %w", err)
+	}
+	loopback, err := loopbackCertificate(chain.GenericAPIServer.SecureServingInfo)
+	if err != nil {
+		return err
+	}
+	serve(Serving{
+		Handler:             chain.GenericAPIServer.Handler,
+		LoopbackName:        genericapiserver.LoopbackClientServerNameOverride,
+		LoopbackCertificate: loopback,
+	})
+	return prepared.Run(ctx)
+}
+
+// loopbackCertificate finds the certificate the chain made for its own clients.
+func loopbackCertificate(info *genericapiserver.SecureServingInfo) (tls.Certificate, error) {
+	for _, sni := range info.SNICerts {
+		if !slices.Contains(sni.SNINames(), genericapiserver.LoopbackClientServerNameOverride) {
+			continue
+		}
+		cert, key := sni.CurrentCertKeyContent()
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return tls.Certificate{}, fmt.Errorf("loopback certificate: %w", err)
+		}
+		return pair, nil
+	}
+	return tls.Certificate{}, fmt.Errorf("the server chain made no certificate for %s", genericapiserver.LoopbackClientServerNameOverride)
+}
