@@ -34,29 +34,31 @@ type file struct {
 }
 
 // readFiles reads the config file and then the files of the directory beside
-// it. A missing config file is an error only if the operator named it.
+// it. A missing config file is an error only if the operator named it. What
+// could be read comes back beside an error, so that all faults can be told.
 func readFiles(configFile string, named bool) ([]file, error) {
-	dir := configFile + ".d"
-	names, err := dropIns(dir)
+	names, err := dropIns(configFile + ".d")
 	if err != nil {
 		return nil, err
 	}
 	var files []file
+	var errs []error
 	for i, name := range append([]string{configFile}, names...) {
 		data, err := readBounded(name, maxFileSize)
 		if i == 0 && !named && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("config file: %w", err)
+			errs = append(errs, fmt.Errorf("config file: %w", err))
+			continue
 		}
 		entries, err := parseYAML(name, data)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
 		}
 		files = append(files, file{name, entries})
 	}
-	return files, nil
+	return files, errors.Join(errs...)
 }
 
 // dropIns lists the *.yaml and *.yml files of dir in alphabetical order.
@@ -101,7 +103,8 @@ func readBounded(name string, limit int64) ([]byte, error) {
 
 // parseYAML reads a flat mapping of option names to values. Scalars are taken
 // as they are written, not as YAML reads them: the mode 0644 stays 0644
-// instead of turning into the number 420.
+// instead of turning into the number 420. The keys that are right come back
+// beside an error.
 func parseYAML(name string, data []byte) ([]entry, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node

@@ -101,9 +101,8 @@ func (l *loader) files(configFile string, named bool) {
 	files, err := readFiles(configFile, named)
 	if err != nil {
 		l.fail(err)
-		return
 	}
-	// so far holds a list's values from the files alone: "key+" extends what
+	// sofar holds a list's values from the files alone: "key+" extends what
 	// earlier files gave, not the default.
 	sofar := make(map[string][]string)
 	for _, f := range files {

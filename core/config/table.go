@@ -1,14 +1,16 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/cleat-dev/cleat/core/internal/version"
+)
 
 // Defaults that other packages need to name.
 const (
 	DefaultConfigFile      = "/etc/cleat/config.yaml"
 	DefaultDataDir         = "/var/lib/cleat"
 	DefaultWriteKubeconfig = "/etc/cleat/cleat.yaml"
-	// DefaultPauseImage is embedded in the binary, so nothing pulls it.
-	DefaultPauseImage = "cleat.dev/pause:3.10.1"
 )
 
 // Headings of help and documentation, in the order they are shown in.
@@ -175,7 +177,7 @@ func nodeOptions() []Option {
 		{Name: "snapshotter", Group: groupRuntime, Value: "NAME", Default: "overlayfs", Commands: both,
 			Help:  "containerd snapshotter.",
 			field: text(func(o *Options) *string { return &o.Snapshotter })},
-		{Name: "pause-image", Group: groupRuntime, Value: "IMAGE", Default: DefaultPauseImage, Commands: both,
+		{Name: "pause-image", Group: groupRuntime, Value: "IMAGE", Default: version.PauseImage, Commands: both,
 			Help:  "Image of the container that holds a pod's namespaces. The default needs no registry.",
 			field: text(func(o *Options) *string { return &o.PauseImage })},
 		{Name: "private-registry", Group: groupRuntime, Value: "PATH", Default: "/etc/cleat/registries.yaml", Commands: both,

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/cleat-dev/cleat/core/internal/version"
 )
 
 func (v *checker) node() {
@@ -25,7 +27,7 @@ func (v *checker) node() {
 		v.bad("snapshotter", c.Snapshotter, "not a snapshotter's name; write one such as overlayfs or native")
 	}
 	if c.PauseImage == "" || strings.ContainsAny(c.PauseImage, " \t\"'") {
-		v.bad("pause-image", c.PauseImage, "not an image's name; leave the flag out for %s", DefaultPauseImage)
+		v.bad("pause-image", c.PauseImage, "not an image's name; leave the flag out for %s", version.PauseImage)
 	}
 	if s := c.ContainerRuntimeEndpoint; s != "" && !filepath.IsAbs(strings.TrimPrefix(s, "unix://")) {
 		v.bad("container-runtime-endpoint", s, "not a unix socket; write unix:///path or /path")

@@ -8,6 +8,7 @@ import "path/filepath"
 const (
 	RunDir        = "/run/cleat"
 	EtcDir        = "/etc/cleat"
+	NodePassword  = EtcDir + "/node/password" // outlives the data directory: a wiped node keeps its name
 	CNIConfDir    = "/etc/cni/net.d"
 	CNIBinDir     = "/opt/cni/bin"          // where a foreign CNI puts its plugins; ours are in the payload
 	KubeletDir    = "/var/lib/kubelet"      // CSI drivers expect it there
@@ -25,13 +26,14 @@ func (d Data) join(elem ...string) string {
 }
 
 // The server's half.
-func (d Data) Server() string          { return d.join("server") }
-func (d Data) TLS(name string) string  { return d.join("server", "tls", name) }
-func (d Data) Cred(name string) string { return d.join("server", "cred", name) } // kubeconfigs, node password
-func (d Data) Token() string           { return d.join("server", "token") }
-func (d Data) NodeToken() string       { return d.join("server", "node-token") } // symlink to Token
-func (d Data) DB() string              { return d.join("server", "db") }
-func (d Data) Manifests() string       { return d.join("server", "manifests") }
+func (d Data) Server() string               { return d.join("server") }
+func (d Data) TLS(name string) string       { return d.join("server", "tls", name) }
+func (d Data) Cred(name string) string      { return d.join("server", "cred", name) } // kubeconfigs, node password
+func (d Data) ServerEtc(name string) string { return d.join("server", "etc", name) }  // configuration that we generate
+func (d Data) Token() string                { return d.join("server", "token") }
+func (d Data) NodeToken() string            { return d.join("server", "node-token") } // symlink to Token
+func (d Data) DB() string                   { return d.join("server", "db") }
+func (d Data) Manifests() string            { return d.join("server", "manifests") }
 
 // The agent's half.
 func (d Data) Agent(elem ...string) string { return d.join(append([]string{"agent"}, elem...)...) }

@@ -7,10 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
@@ -67,6 +65,5 @@ func (c *Component) prober() (*healthprobe.Prober, error) {
 	if !roots.AppendCertsFromPEM(ca) {
 		return nil, fmt.Errorf("%s holds no certificate", c.files.ServerCA)
 	}
-	address := net.JoinHostPort(c.cfg.LoopbackAddress(), strconv.Itoa(c.cfg.HTTPSListenPort))
-	return healthprobe.New("https://"+address+"/readyz?verbose", &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}), nil
+	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose", &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}), nil
 }

@@ -11,17 +11,19 @@ import (
 
 // Files are the paths the API server reads; units before it write them.
 type Files struct {
-	ServingCert, ServingKey string
-	ServerCA                string // signs the kubelets' serving certificates
-	ClientCA                string
-	KubeletClientCert       string
-	KubeletClientKey        string
-	RequestHeaderCA         string
-	ProxyClientCert         string // the aggregator's, signed by RequestHeaderCA
-	ProxyClientKey          string
-	ServiceAccountKey       string
-	AuthenticationConfig    string // written by this unit
+	Serving         Pair
+	KubeletClient   Pair   // towards kubelets
+	ProxyClient     Pair   // the aggregator's, signed by RequestHeaderCA
+	ServerCA        string // signs the kubelets' serving certificates
+	ClientCA        string
+	RequestHeaderCA string
+
+	ServiceAccountKey    string
+	AuthenticationConfig string // written by this unit
 }
+
+// Pair is a certificate's file and its key's.
+type Pair struct{ Cert, Key string }
 
 // foreign are the flags whose meaning another option of cleat has, with the
 // option to use. Passed on, they would be accepted and do nothing.
@@ -55,12 +57,12 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"enable-bootstrap-token-auth":        "true",
 		"etcd-servers":                       "unix://set-when-the-datastore-is-ready",
 		"kubelet-certificate-authority":      f.ServerCA,
-		"kubelet-client-certificate":         f.KubeletClientCert,
-		"kubelet-client-key":                 f.KubeletClientKey,
+		"kubelet-client-certificate":         f.KubeletClient.Cert,
+		"kubelet-client-key":                 f.KubeletClient.Key,
 		"kubelet-preferred-address-types":    "InternalIP,ExternalIP,Hostname",
 		"profiling":                          "false",
-		"proxy-client-cert-file":             f.ProxyClientCert,
-		"proxy-client-key-file":              f.ProxyClientKey,
+		"proxy-client-cert-file":             f.ProxyClient.Cert,
+		"proxy-client-key-file":              f.ProxyClient.Key,
 		"requestheader-allowed-names":        "system:auth-proxy",
 		"requestheader-client-ca-file":       f.RequestHeaderCA,
 		"requestheader-extra-headers-prefix": "X-Remote-Extra-",
@@ -72,8 +74,8 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"service-account-signing-key-file":   f.ServiceAccountKey,
 		"service-cluster-ip-range":           strings.Join(cfg.ServiceCIDR, ","),
 		"service-node-port-range":            cfg.ServiceNodePortRange,
-		"tls-cert-file":                      f.ServingCert,
-		"tls-private-key-file":               f.ServingKey,
+		"tls-cert-file":                      f.Serving.Cert,
+		"tls-private-key-file":               f.Serving.Key,
 	}
 	if ownAuthentication(cfg.KubeAPIServerArg) {
 		args["anonymous-auth"] = "false"

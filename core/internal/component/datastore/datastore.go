@@ -6,7 +6,6 @@ package datastore
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -27,7 +26,6 @@ type Component struct {
 	data    paths.Data
 	plugins extension.Datastore
 	drivers map[string]Driver
-	logger  *slog.Logger
 
 	mu   sync.Mutex
 	plan hostabi.DatastorePlan
@@ -35,8 +33,8 @@ type Component struct {
 
 // New returns the unit; drivers are the ways of running a datastore that this
 // binary knows, by the name a plan calls them.
-func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver, logger *slog.Logger) *Component {
-	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, logger: logger}
+func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver) *Component {
+	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers}
 }
 
 // Plan returns what the plugin decided; it is set once the unit is ready.
@@ -70,7 +68,6 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	c.mu.Lock()
 	c.plan = plan
 	c.mu.Unlock()
-	c.logger.Info("datastore decided", "driver", plan.Driver, "store", plan.Description)
 
 	client, err := newClient(c.Endpoint())
 	if err != nil {

@@ -18,6 +18,9 @@ type Cluster struct {
 	Domain string
 }
 
+// StaticPods is the directory whose manifests the kubelet runs by itself.
+func StaticPods(data paths.Data) string { return data.Agent("pod-manifests") }
+
 // Configuration is the kubelet's, before the operator's --kubelet-arg.
 func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndpoint string) *kubeletconfig.KubeletConfiguration {
 	yes, no := true, false
@@ -49,7 +52,7 @@ func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndp
 		// Percentages, as k3s: upstream's defaults stop small disks from running anything.
 		EvictionHard:            map[string]string{"imagefs.available": "5%", "nodefs.available": "5%"},
 		EvictionMinimumReclaim:  map[string]string{"imagefs.available": "10%", "nodefs.available": "10%"},
-		StaticPodPath:           data.Agent("pod-manifests"),
+		StaticPodPath:           StaticPods(data),
 		FileCheckFrequency:      metav1.Duration{Duration: 20 * time.Second},
 		VolumePluginDir:         data.Agent("volume-plugins"),
 		PodLogsDir:              "/var/log/pods",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/atomicfile"
 	"github.com/cleat-dev/cleat/core/internal/healthprobe"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
@@ -24,6 +26,7 @@ const healthzURL = "http://127.0.0.1:10248/healthz"
 // Component is the unit. Make it with New.
 type Component struct {
 	cfg        *config.Config
+	data       paths.Data
 	kubeconfig string
 	run        func(ctx context.Context) error
 	probe      *healthprobe.Prober
@@ -32,7 +35,29 @@ type Component struct {
 // New returns the unit; run runs the kubelet, with Configuration and Args,
 // until its context is done. kubeconfig is the node's own.
 func New(cfg *config.Config, data paths.Data, run func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, kubeconfig: data.Kubeconfig("kubelet"), run: run, probe: healthprobe.New(healthzURL, nil)}
+	return &Component{cfg: cfg, data: data, kubeconfig: data.Kubeconfig("kubelet"), run: run, probe: healthprobe.New(healthzURL, nil)}
+}
+
+// publicResolvers are what pods get where the machine's own resolver is a
+// loopback address, which means another machine inside a pod. k3s has the same.
+const publicResolvers = "nameserver 8.8.8.8\nnameserver 2001:4860:4860::8888\n"
+
+// Prepare makes the directory of static pods, and the pods' resolv.conf where
+// the machine's own cannot serve them.
+func (c *Component) Prepare(context.Context) error {
+	if err := os.MkdirAll(StaticPods(c.data), 0o700); err != nil {
+		return fmt.Errorf("static pods: %w", err)
+	}
+	if !c.cfg.Host.ResolvConfUnusable {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.cfg.ResolvConf), 0o755); err != nil {
+		return fmt.Errorf("resolv.conf for pods: %w", err)
+	}
+	if _, err := atomicfile.WriteIfChanged(c.cfg.ResolvConf, []byte(publicResolvers), 0o644); err != nil {
+		return fmt.Errorf("resolv.conf for pods: %w", err)
+	}
+	return nil
 }
 
 // Run runs the kubelet; it is ready when it is well and its Node exists.

@@ -32,20 +32,27 @@ func Args(cfg *config.Config, kubeconfig string) []string {
 
 // Component is the unit. Make it with New.
 type Component struct {
-	run   func(ctx context.Context) error
-	probe *healthprobe.Prober
+	run     func(ctx context.Context) error
+	standby func() bool
+	probe   *healthprobe.Prober
 }
 
 // New returns the unit; run runs the scheduler until its context is done.
-func New(run func(ctx context.Context) error) *Component {
-	return &Component{run: run, probe: healthprobe.New(readyzURL, nil)}
+// standby tells that another server does so at the moment, which is well too.
+func New(run func(ctx context.Context) error, standby func() bool) *Component {
+	return &Component{run: run, standby: standby, probe: healthprobe.New(readyzURL, nil)}
 }
 
 // Run runs the scheduler; it is ready when its caches are filled.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	defer c.probe.Close()
-	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.probe.Check)
+	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.Check)
 }
 
 // Check asks the scheduler how it is.
-func (c *Component) Check(ctx context.Context) error { return c.probe.Check(ctx) }
+func (c *Component) Check(ctx context.Context) error {
+	if c.standby() {
+		return nil
+	}
+	return c.probe.Check(ctx)
+}

@@ -1,0 +1,189 @@
+# The targets are listed by `make help`. What is built lands in bin/ and build/,
+# except the payload, which the compiler wants below core/internal/embed/payload.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+.NOTPARALLEL: # the go command uses all processors itself
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+# One set of flags for builds, tests and linters: Kubernetes is then compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+export GOWORK := off
+
+module := github.com/cleat-dev/cleat
+version_of = $(shell sed -n 's/^\t$(1) *= "\(.*\)"/\1/p' core/internal/version/version.go)
+kubernetes := $(call version_of,Kubernetes)
+VERSION ?= $(shell git describe --tags --match 'v*' --dirty 2>/dev/null || echo v0.0.0-dev)
+
+# What every linked program says about the parts it embeds.
+part_versions := \
+	-X k8s.io/component-base/version.gitVersion=$(kubernetes) \
+	-X k8s.io/component-base/version.gitMajor=$(subst v,,$(word 1,$(subst ., ,$(kubernetes)))) \
+	-X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(kubernetes))) \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(kubernetes) \
+	-X github.com/containerd/containerd/v2/version.Version=$(call version_of,Containerd)
+ldflags := -s -w $(part_versions) -X $(module)/core/internal/version.Cleat=$(VERSION)
+test_ldflags := -s -w $(part_versions)
+
+bundle := build/bundle
+payload := core/internal/embed/payload/files
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install the Debian packages that building and running need, if any is missing
+	@scripts/deps build run
+
+.PHONY: build
+build: bundle ## Build bin/cleat, with everything in it
+	go build -ldflags '$(ldflags)' -o bin/cleat ./cmd/cleat
+
+.PHONY: run
+run: deps build ## Start a server in the foreground (as root; more flags: make run ARGS='--debug')
+	exec bin/cleat server $(ARGS) </dev/null
+
+##@ Work on it
+
+.PHONY: test
+test: deps-test build test-images verify-bundle ## Run all tests; as root the cluster tests too
+	go run ./scripts/testall -ldflags '$(test_ldflags)'
+
+.PHONY: deps-test
+deps-test: ## Install the Debian packages that the tests need as well
+	@scripts/deps build run test
+
+.PHONY: check
+check: ## Generate, tidy, format, lint, test; fails if that changes a file
+	@scripts/unchanged make generate tidy format
+	$(MAKE) lint test
+
+.PHONY: generate
+generate: ## Write the generated files
+	@scripts/modules go generate ./...
+
+.PHONY: tidy
+tidy: ## Tidy every go.mod
+	@scripts/modules go mod tidy
+
+.PHONY: format
+format: ## Format every Go file
+	git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0r gofmt -w
+
+.PHONY: lint
+lint: build/staticcheck ## Run go vet and staticcheck
+	@scripts/modules --with-packages go vet -tags e2e ./...
+	@scripts/modules --with-packages $(CURDIR)/build/staticcheck -tags e2e ./...
+
+.PHONY: lock
+lock: $$(plugins) ## Pin the plugins as they build now in plugins.lock (new powers: make lock ARGS=--accept)
+	go run ./scripts/lockfile write plugins.lock $(ARGS) $(bundle)/plugins
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin build
+	find $(payload) -mindepth 1 ! -name .keep -delete
+
+##@ The payload of bin/cleat
+
+.PHONY: bundle
+bundle: $(payload)/bin.tar.zst $(payload)/images.tar.zst $(payload)/plugins.lock $(bundle)/plugincache.done ## Build what bin/cleat carries
+
+.PHONY: verify-bundle
+verify-bundle: ## Build the plugins once more, elsewhere and from nothing: they must be those of plugins.lock
+	@scripts/verify-bundle
+
+.PHONY: test-images
+test-images: build/test-images.tar ## Build the image that the cluster tests run
+
+# Rewritten only when a compiler changes, which then rebuilds what it made.
+build/toolchain: FORCE
+	@mkdir -p build
+	@{ go version; gcc -dumpfullversion || echo no gcc; } 2>/dev/null >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+.PHONY: FORCE
+FORCE:
+
+# $(call module_files,DIR): what a Go module in DIR is built from.
+module_files = $(shell find $(1) -type f ! -name '*_test.go' ! -name '*.md' ! -path '*/testdata/*')
+
+pack := build/pack
+$(pack): $(call module_files,bundle/pack) build/toolchain
+	cd bundle/pack && go build -o $(CURDIR)/$@ .
+	@touch $@
+
+# The node's programs. Each comes from a module that pins it and what it needs.
+cni_programs := bridge host-local loopback portmap
+programs := $(addprefix $(bundle)/,runc containerd-shim-runc-v2 $(cni_programs))
+
+$(bundle)/runc: bundle/runc/go.mod bundle/runc/go.sum build/toolchain
+	cd bundle/runc && CGO_ENABLED=1 go build -tags 'seccomp netgo osusergo urfave_cli_no_docs' \
+		-ldflags '-s -w -extldflags -static' -o $(CURDIR)/$@ github.com/opencontainers/runc
+	@touch $@
+
+$(bundle)/containerd-shim-runc-v2: bundle/shim/go.mod bundle/shim/go.sum build/toolchain
+	cd bundle/shim && go build -tags no_grpc -ldflags '-s -w -X github.com/containerd/containerd/v2/version.Version=$(call version_of,Containerd)' \
+		-o $(CURDIR)/$@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	@touch $@
+
+$(addprefix $(bundle)/,$(cni_programs)): bundle/cni/go.mod bundle/cni/go.sum build/toolchain
+	cd bundle/cni && go build -ldflags '-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$(call version_of,CNIPlugins)' \
+		-o $(CURDIR)/$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$(@F)$$')
+	@touch $@
+
+$(payload)/bin.tar.zst: $(programs) $(pack)
+	$(pack) files -o $@ $(programs)
+
+# The packaged images.
+$(bundle)/coredns: $(call module_files,bundle/coredns) build/toolchain
+	cd bundle/coredns && go build -tags grpcnotrace -ldflags '-s -w' -o $(CURDIR)/$@ .
+	@touch $@
+
+$(bundle)/pause: go.mod build/toolchain
+	@mkdir -p $(@D)
+	gcc -Os -Wall -Werror -static -s -DVERSION=$(call version_of,Pause) -o $@ \
+		"$$(go mod download -json k8s.io/kubernetes@$(word 1,$(subst +, ,$(kubernetes))) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/build/pause/linux/pause.c"
+
+image_specs := $(wildcard bundle/images/*.json)
+$(payload)/images.tar.zst: $(image_specs) $(bundle)/coredns $(bundle)/pause $(pack)
+	$(pack) images -o $@ -from $(bundle) $(image_specs)
+
+build/test-images.tar: test/images/busybox.json /bin/busybox $(pack)
+	$(pack) images -o $@ -from /bin test/images/busybox.json
+
+# The default plugins, their lock and their machine code.
+plugins := $(patsubst plugins/%/manifest.json,$(bundle)/plugins/%.wasm,$(sort $(wildcard plugins/*/manifest.json)))
+sdk_files := $(call module_files,hostabi) $(call module_files,pluginsdk)
+
+build/pluginbuild: $(sdk_files) build/toolchain
+	cd pluginsdk && go build -o $(CURDIR)/$@ ./cmd/pluginbuild
+	@touch $@
+
+$(bundle)/plugins/%.wasm: $$(call module_files,plugins/$$*) $(sdk_files) build/pluginbuild
+	@mkdir -p $(@D)
+	build/pluginbuild -o $@ plugins/$*
+
+$(payload)/plugins.lock: plugins.lock $(plugins)
+	go run ./scripts/lockfile check $< $(plugins)
+	rm -rf $(payload)/plugins
+	mkdir -p $(payload)/plugins
+	cp $(plugins) $(payload)/plugins
+	cp $< $@
+
+$(bundle)/plugincache.done: $(payload)/plugins.lock go.mod build/toolchain $(call module_files,core/pluginhost) $(pack)
+	go run ./core/pluginhost/precompile -plugins $(payload)/plugins -out $(bundle)/plugincache
+	$(pack) each -o $(payload)/plugincache $(bundle)/plugincache
+	@touch $@
+
+# The linter is pinned by a module of its own.
+build/staticcheck: scripts/lint/go.mod scripts/lint/go.sum build/toolchain
+	cd scripts/lint && go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
+	@touch $@

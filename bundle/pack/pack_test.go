@@ -1,0 +1,201 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+func write(t *testing.T, name, body string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(body), mode); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func pack(t *testing.T, args ...string) {
+	t.Helper()
+	if err := run(args, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unpack returns the entries of a .tar or .tar.zst by name.
+func unpack(t *testing.T, body []byte, packed bool) (map[string]*tar.Header, map[string][]byte) {
+	t.Helper()
+	var r io.Reader = bytes.NewReader(body)
+	if packed {
+		z, err := zstd.NewReader(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer z.Close()
+		r = z
+	}
+	headers, bodies := map[string]*tar.Header{}, map[string][]byte{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return headers, bodies
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if headers[h.Name] = h; h.ModTime.Unix() != 0 || h.Uid != 0 || h.Gid != 0 {
+			t.Errorf("%s: time %v, owner %d:%d", h.Name, h.ModTime, h.Uid, h.Gid)
+		}
+		if bodies[h.Name], err = io.ReadAll(tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func TestFilesDependOnlyOnNamesAndBytes(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	a := write(t, filepath.Join(one, "a"), "alpha", 0o700)
+	b := write(t, filepath.Join(one, "b"), "beta", 0o755)
+	a2 := write(t, filepath.Join(two, "a"), "alpha", 0o644)
+	b2 := write(t, filepath.Join(two, "b"), "beta", 0o600)
+	if err := os.Chtimes(a2, time.Unix(99, 0), time.Unix(99, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, second := filepath.Join(one, "out.tar.zst"), filepath.Join(two, "out.tar.zst")
+	pack(t, "files", "-o", first, a, b)
+	pack(t, "files", "-o", second, b2, a2)
+	if !bytes.Equal(read(t, first), read(t, second)) {
+		t.Error("the same files in another order, with other modes and times, gave another archive")
+	}
+	if sum := strings.TrimSpace(string(read(t, first+".sha256"))); "sha256:"+sum != digestOf(read(t, first)) {
+		t.Errorf("digest file says %s, the archive has %s", sum, digestOf(read(t, first)))
+	}
+	headers, bodies := unpack(t, read(t, first), true)
+	if len(headers) != 3 || headers["bin/a"].Mode != 0o755 || string(bodies["bin/b"]) != "beta" {
+		t.Errorf("unexpected entries: %v", headers)
+	}
+}
+
+func TestEach(t *testing.T) {
+	from, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
+	if err := os.MkdirAll(filepath.Join(from, "v1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(from, "v1", "code"), strings.Repeat("code", 1000), 0o600)
+	pack(t, "each", "-o", out, from)
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	packed := read(t, filepath.Join(out, "v1", "code.zst"))
+	if plain, err := z.DecodeAll(packed, nil); err != nil || string(plain) != strings.Repeat("code", 1000) {
+		t.Errorf("got %d bytes, %v", len(plain), err)
+	}
+	var header zstd.Header
+	if err := header.Decode(packed); err != nil || header.FrameContentSize != 4000 {
+		t.Errorf("the header says %d bytes, %v", header.FrameContentSize, err)
+	}
+	if err := os.Remove(filepath.Join(from, "v1", "code")); err != nil {
+		t.Fatal(err)
+	}
+	pack(t, "each", "-o", out, from)
+	if _, err := os.Stat(filepath.Join(out, "v1", "code.zst")); err == nil {
+		t.Error("a file that went is still in the output")
+	}
+}
+
+func TestEachRefusesLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "x")); err != nil {
+		t.Fatal(err)
+	}
+	err := run([]string{"each", "-o", filepath.Join(t.TempDir(), "o"), dir}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `"x"`) {
+		t.Errorf("got %v, want an error that names x", err)
+	}
+}
+
+const toolSpec = `{"ref": "example.test/tool:1", "config": {"User": "1:1", "Cmd": ["/bin/tool"]},
+	"dirs": [{"path": "/tmp", "mode": "1777"}],
+	"files": [{"path": "/bin/tool", "mode": "0755", "from": "tool"}, {"path": "/etc/motd", "mode": "0644", "text": "hi\n"}],
+	"links": [{"path": "/bin", "to": "tool", "names": ["x", "y"]}]}`
+
+func TestImageLayout(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "tool"), "#!", 0o600)
+	spec := write(t, filepath.Join(dir, "tool.json"), toolSpec, 0o644)
+	out := filepath.Join(dir, "images.tar")
+	pack(t, "images", "-o", out, "-from", dir, spec)
+	_, blobs := unpack(t, read(t, out), false)
+
+	blob := func(d descriptor) []byte {
+		body := blobs["blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:")]
+		if digestOf(body) != d.Digest || int64(len(body)) != d.Size {
+			t.Fatalf("blob %s has %d bytes and digest %s", d.Digest, len(body), digestOf(body))
+		}
+		return body
+	}
+	decode := func(body []byte, v any) {
+		if err := json.Unmarshal(body, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var list index
+	decode(blobs["index.json"], &list)
+	if len(list.Manifests) != 1 || list.Manifests[0].Annotations["io.containerd.image.name"] != "example.test/tool:1" {
+		t.Fatalf("index: %+v", list)
+	}
+	var m manifest
+	decode(blob(list.Manifests[0]), &m)
+	var c imageConfig
+	decode(blob(m.Config), &c)
+	if c.Config.User != "1:1" || c.OS != "linux" || len(m.Layers) != 1 || len(c.RootFS.DiffIDs) != 1 {
+		t.Errorf("manifest %+v, config %+v", m, c)
+	}
+	headers, files := unpack(t, blob(m.Layers[0]), true)
+	if headers["tmp/"].Mode != 0o1777 || headers["bin/tool"].Mode != 0o755 || headers["bin/y"].Linkname != "tool" || string(files["etc/motd"]) != "hi\n" {
+		t.Errorf("layer: %v", headers)
+	}
+}
+
+func TestSpecErrorsNameTheField(t *testing.T) {
+	for name, tc := range map[string]struct{ spec, want string }{
+		"unknown field": {`{"ref": "a.b/c:1", "entrypoint": []}`, "entrypoint"},
+		"no tag":        {`{"ref": "a.b/c"}`, "a.b/c"},
+		"bad mode":      {`{"ref": "a.b/c:1", "dirs": [{"path": "/d", "mode": "rwx"}]}`, "rwx"},
+		"escape":        {`{"ref": "a.b/c:1", "files": [{"path": "/../d", "mode": "0644"}]}`, "../d"},
+		"twice":         {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d", "mode": "0644"}]}`, "named twice"},
+		"below a file":  {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d/e", "mode": "0644"}]}`, "not a directory"},
+		"absent":        {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644", "from": "nowhere"}]}`, "nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			spec := write(t, filepath.Join(dir, "s.json"), tc.spec, 0o644)
+			out := filepath.Join(dir, "o.tar")
+			err := run([]string{"images", "-o", out, "-from", dir, spec}, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error that names %q", err, tc.want)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("an output was left behind")
+			}
+		})
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// entry is a file, directory or symbolic link of a tree.
+type entry struct {
+	name string // slash separated, relative, no trailing slash
+	mode int64
+	kind byte   // tar.TypeReg, TypeDir or TypeSymlink
+	link string // target of a symlink
+	data []byte
+}
+
+// tree collects entries; parents are made as needed and a name is taken once.
+type tree struct {
+	entries map[string]entry
+}
+
+func newTree() *tree { return &tree{entries: map[string]entry{}} }
+
+func (t *tree) add(e entry) error {
+	if !fs.ValidPath(e.name) || e.name == "." {
+		return fmt.Errorf("path %q: must be relative, clean and inside the archive", e.name)
+	}
+	if old, taken := t.entries[e.name]; taken {
+		if old.kind == tar.TypeDir && e.kind == tar.TypeDir {
+			t.entries[e.name] = e // an explicit mode wins over an implied parent's
+			return nil
+		}
+		return fmt.Errorf("path %q: named twice", e.name)
+	}
+	for dir := path.Dir(e.name); dir != "."; dir = path.Dir(dir) {
+		parent, exists := t.entries[dir]
+		if exists && parent.kind != tar.TypeDir {
+			return fmt.Errorf("path %q: %q is not a directory", e.name, dir)
+		}
+		if !exists {
+			t.entries[dir] = entry{name: dir, mode: 0o755, kind: tar.TypeDir}
+		}
+	}
+	t.entries[e.name] = e
+	return nil
+}
+
+func (t *tree) addFile(name string, mode int64, data []byte) error {
+	return t.add(entry{name: name, mode: mode, kind: tar.TypeReg, data: data})
+}
+
+// WriteTo writes the tree as a tar archive, sorted by name, so that parents
+// come before what they hold.
+func (t *tree) WriteTo(w io.Writer) (int64, error) {
+	all := make([]entry, 0, len(t.entries))
+	for _, e := range t.entries {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
+
+	counted := &counter{w: w}
+	tw := tar.NewWriter(counted)
+	for _, e := range all {
+		header := &tar.Header{
+			Typeflag: e.kind,
+			Name:     e.name,
+			Linkname: e.link,
+			Mode:     e.mode,
+			Size:     int64(len(e.data)),
+			ModTime:  time.Unix(0, 0),
+			Format:   tar.FormatPAX,
+		}
+		if e.kind == tar.TypeDir {
+			header.Name += "/"
+		}
+		if err := tw.WriteHeader(header); err != nil {
+			return counted.n, fmt.Errorf("%s: %w", e.name, err)
+		}
+		if _, err := tw.Write(e.data); err != nil {
+			return counted.n, fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	return counted.n, tw.Close()
+}
+
+func (t *tree) bytes() ([]byte, error) {
+	var b bytes.Buffer
+	_, err := t.WriteTo(&b)
+	return b.Bytes(), err
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func executables(names []string) (*tree, error) {
+	t := newTree()
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.addFile("bin/"+filepath.Base(name), 0o755, data); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,296 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/kernel"
+)
+
+// call runs a command line in this process.
+func call(a *app, args ...string) (code int, stdout, stderr string) {
+	var out, errOut strings.Builder
+	code = a.main(append([]string{"cleat"}, args...), strings.NewReader(""), &out, &errOut)
+	return code, out.String(), errOut.String()
+}
+
+// serverApp is an app whose environment names an empty config file and whose
+// server is run.
+func serverApp(t *testing.T, run func(context.Context, *config.Config, *slog.Logger) error) *app {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := testApp()
+	a.programs.Server = run
+	a.environ = func() []string { return []string{"CLEAT_CONFIG=" + file} }
+	a.unsetenv = func(string) error { return nil }
+	return a
+}
+
+func signals(list ...os.Signal) (func() (<-chan os.Signal, func()), chan<- os.Signal) {
+	c := make(chan os.Signal, 2)
+	for _, s := range list {
+		c <- s
+	}
+	return func() (<-chan os.Signal, func()) { return c, func() {} }, c
+}
+
+func TestFirstSignalStopsInOrder(t *testing.T) {
+	for name, result := range map[string]func(context.Context) error{
+		"nil":       func(context.Context) error { return nil },
+		"ctx.Err":   func(ctx context.Context) error { return ctx.Err() },
+		"its cause": func(ctx context.Context) error { return fmt.Errorf("stopped: %w", context.Cause(ctx)) },
+	} {
+		a := serverApp(t, func(ctx context.Context, _ *config.Config, _ *slog.Logger) error {
+			<-ctx.Done()
+			return result(ctx)
+		})
+		a.notify, _ = signals(syscall.SIGTERM)
+		code, _, stderr := call(a, "server")
+		if code != 0 || !strings.Contains(stderr, "stopping") {
+			t.Errorf("%s: exit code %d, said %q", name, code, stderr)
+		}
+	}
+}
+
+func TestFailureWhileStopping(t *testing.T) {
+	a := serverApp(t, func(ctx context.Context, _ *config.Config, _ *slog.Logger) error {
+		<-ctx.Done()
+		return errors.New("datastore: disk full")
+	})
+	a.notify, _ = signals(syscall.SIGINT)
+	if code, _, stderr := call(a, "server"); code != 1 || !strings.Contains(stderr, "cleat: datastore: disk full\n") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error {
+		<-release // ignores its context
+		return nil
+	})
+	a.notify, _ = signals(syscall.SIGINT, syscall.SIGTERM)
+	if code, _, stderr := call(a, "server"); code != 1 || !strings.Contains(stderr, errSecondSignal.Error()) {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestRealSignal(t *testing.T) {
+	a := serverApp(t, func(ctx context.Context, _ *config.Config, _ *slog.Logger) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	if code, _, stderr := call(a, "server"); code != 0 || !strings.Contains(stderr, "terminated") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestServerNeedsRoot(t *testing.T) {
+	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error { return nil })
+	a.euid = func() int { return 1000 }
+	if code, _, stderr := call(a, "server"); code != 1 || !strings.Contains(stderr, "must run as root") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestDetectErrorsEndTheServer(t *testing.T) {
+	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error {
+		t.Error("the server ran")
+		return nil
+	})
+	a.detect = func(context.Context, *config.Config) error { return errors.New("no address for this node") }
+	if code, _, stderr := call(a, "server"); code != 1 || !strings.Contains(stderr, "cleat: no address for this node\n") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	// What was found is checked as what was given is.
+	a.detect = func(_ context.Context, cfg *config.Config) error {
+		cfg.NodeName = "Not A Name"
+		return nil
+	}
+	if code, _, stderr := call(a, "server"); code != 1 || !strings.Contains(stderr, "--node-name") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestHidingFailureIsTold(t *testing.T) {
+	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error { return nil })
+	a.hideArgs = func(secrets []string) error {
+		if len(secrets) != 1 || secrets[0] != "s3cret" {
+			t.Errorf("hides %q", secrets)
+		}
+		return errors.New("not allowed")
+	}
+	code, _, stderr := call(a, "server", "--token", "s3cret")
+	if code != 0 || !strings.Contains(stderr, "--token-file") || strings.Contains(stderr, "s3cret") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestReportKeepsSentencesTogether(t *testing.T) {
+	err := hinted{errors.Join(
+		errors.New("one"),
+		errors.Join(errors.New("two"), fmt.Errorf("three: %w and %w", io.EOF, io.ErrClosedPipe)),
+		errors.New("four\nof two lines"),
+	), "advice"}
+	var out strings.Builder
+	report(&out, err)
+	want := "cleat: one\ncleat: two\ncleat: three: EOF and io: read/write on closed pipe\ncleat: four\n       of two lines\n       advice\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+// statusServer answers GET /status on a unix socket.
+func statusServer(t *testing.T, handler http.HandlerFunc) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "s.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", handler)
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return socket
+}
+
+func TestStatus(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ms := int64(1234)
+	units := []kernel.Status{
+		{Unit: "pki", State: kernel.StateReady, Since: now.Add(-26 * time.Hour), ReadyAfterMS: &ms},
+		{Unit: "apiserver", State: kernel.StateStarting, Since: now.Add(-75 * time.Second), ProbeError: "readyz:\x1b[31m 503\nnot yet"},
+		{Unit: "kubelet", State: kernel.StateWaiting, WaitingFor: []string{"apiserver", "containerd"}},
+	}
+	socket := statusServer(t, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(units) })
+	a := testApp()
+	a.now = func() time.Time { return now }
+
+	code, stdout, stderr := call(a, "status", "--socket", socket)
+	want := `UNIT       STATE     SINCE  READY AFTER  WAITING FOR            ERROR
+pki        ready     1d2h   1.234s       -                      -
+apiserver  starting  1m15s  -            -                      readyz: [31m 503 not yet
+kubelet    waiting   -      -            apiserver, containerd  -
+`
+	if stdout != want {
+		t.Errorf("got\n%swant\n%s", stdout, want)
+	}
+	if code != 1 || stderr != "cleat: 2 of 3 units not ready: apiserver, kubelet\n" {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+
+	units = units[:1]
+	code, stdout, stderr = call(a, "status", "--socket", socket, "-o", "json")
+	var got []kernel.Status
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || len(got) != 1 || got[0].Unit != "pki" {
+		t.Errorf("JSON %q: %v", stdout, err)
+	}
+	if code != 0 || stderr != "" {
+		t.Errorf("all ready: exit code %d, said %q", code, stderr)
+	}
+
+	units = nil
+	if code, _, stderr := call(a, "status", "--socket", socket); code != 1 || !strings.Contains(stderr, "no units yet") {
+		t.Errorf("no units: exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestStatusOfAStrangeServer(t *testing.T) {
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		want    string
+	}{
+		"error":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }, "answered 418"},
+		"not JSON": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, "not a list of units"},
+		"endless": {func(w http.ResponseWriter, _ *http.Request) {
+			for chunk := make([]byte, 1<<16); ; {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+			}
+		}, "larger than 1024 KiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := call(testApp(), "status", "--socket", statusServer(t, c.handler))
+			if code != 1 || stdout != "" || !strings.Contains(stderr, c.want) {
+				t.Errorf("exit code %d, wrote %q, said %q", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestStatusOfADeadServer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := call(testApp(), "status", "--socket", socket); code != 1 || !strings.Contains(stderr, "is `cleat server` running?") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
+	for _, cmd := range New(Programs{}).Commands() {
+		switch cmd.Name() {
+		case "status", "version", "completion":
+		default:
+			t.Errorf("command %s has no program", cmd.Name())
+		}
+	}
+}
+
+func TestBlank(t *testing.T) {
+	for in, want := range map[string]string{
+		"cleat\x00server\x00--token\x00abc\x00":               "cleat\x00server\x00--token\x00xxx\x00",
+		"cleat\x00server\x00--token=abc\x00-tabc\x00":         "cleat\x00server\x00--token=xxx\x00-txxx\x00",
+		"cleat\x00server\x00--tls-san\x00abc.example.org\x00": "cleat\x00server\x00--tls-san\x00abc.example.org\x00",
+		"cleat\x00--token\x00abc":                             "cleat\x00--token\x00xxx",
+		"":                                                    "",
+	} {
+		area := []byte(in)
+		if changed := blank(area, []string{"", "abc"}); string(area) != want || changed != (in != want) {
+			t.Errorf("%q became %q, want %q", in, area, want)
+		}
+	}
+}
+
+func FuzzArgArea(f *testing.F) {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(stat))
+	f.Add("1 (a) b) S " + strings.Repeat("9 ", 60))
+	f.Fuzz(func(t *testing.T, s string) {
+		if start, end, err := argArea(s); err == nil && (start <= 0 || end <= start || end-start > maxArgs) {
+			t.Errorf("area %d to %d", start, end)
+		}
+	})
+}

@@ -1,0 +1,248 @@
+package plugincmd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/hostabi/wasmfile"
+	"github.com/spf13/cobra"
+)
+
+func (c *command) lock() *cobra.Command {
+	var accept, embedded bool
+	cmd := &cobra.Command{
+		Use:   "lock [FILE.wasm | DIRECTORY]...",
+		Short: "Write plugins.lock from plugin files",
+		Long: `Pins the given plugins in plugins.lock (--plugins-lock, by default the file of
+that name in the working directory). What is locked already keeps its order,
+limits, failure policy, trust and config; a new plugin is asked last. Without
+arguments the plugins of the lock are read from their sources again.
+
+When a plugin asks for more than its lock grants, the difference is shown and
+nothing is written unless --accept is given.`,
+		Example: `  cleat plugin lock --plugins-dir /var/lib/cleat/plugins /var/lib/cleat/plugins/my-policy.wasm
+  cleat plugin lock --embedded --accept build/plugins`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if c.lockFile == "" {
+				c.lockFile = "plugins.lock"
+			}
+			l := &locker{command: c, out: &printer{w: cmd.OutOrStdout()}, embedded: embedded}
+			return l.run(args, accept)
+		},
+	}
+	cmd.Flags().BoolVar(&accept, "accept", false, "grant the new powers that are shown")
+	cmd.Flags().BoolVar(&embedded, "embedded", false, "record the files as part of the embedded bundle (for building cleat)")
+	return cmd
+}
+
+// locker is one run of `plugin lock`.
+type locker struct {
+	*command
+	out      *printer
+	embedded bool
+
+	lock   *pluginhost.Lock
+	fresh  bool     // there was no lock
+	powers []string // plugins that ask for more than before
+}
+
+// candidate is a plugin to lock.
+type candidate struct {
+	wasm   []byte
+	source string
+	where  string // for messages
+}
+
+func (l *locker) run(args []string, accept bool) error {
+	before, err := l.open()
+	if err != nil {
+		return err
+	}
+	candidates, err := l.gather(args)
+	if err != nil {
+		return err
+	}
+	for _, c := range candidates {
+		if err := l.enter(c); err != nil {
+			return fmt.Errorf("%s: %w", c.where, err)
+		}
+	}
+	after, err := l.lock.Marshal()
+	switch {
+	case err != nil:
+		return err
+	case l.out.err != nil:
+		return l.out.err
+	case bytes.Equal(before, after):
+		l.out.linef("%s is up to date", l.lockFile)
+		return l.out.err
+	case len(l.powers) > 0 && !accept:
+		return fmt.Errorf("%s asks for powers that %s does not grant; nothing was written. "+
+			"Review the difference above and run the command again with --accept", strings.Join(l.powers, ", "), l.lockFile)
+	}
+	if err := replaceFile(l.lockFile, after); err != nil {
+		return err
+	}
+	l.out.linef("%s written, %d plugins", l.lockFile, len(l.lock.Plugins))
+	return l.out.err
+}
+
+// open reads the lock if there is one. A config that was edited by hand is no
+// error here, since pinning it again is what the command is for.
+func (l *locker) open() (text []byte, err error) {
+	text, err = pluginhost.ReadFile(l.lockFile, pluginhost.MaxLockBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.lock, l.fresh = &pluginhost.Lock{Version: pluginhost.LockVersion}, true
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the lock: %w", err)
+	}
+	if l.lock, err = pluginhost.ParseEditedLock(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.lockFile, err)
+	}
+	return text, nil
+}
+
+// gather reads the plugins named by args, or all of the lock.
+func (l *locker) gather(args []string) ([]candidate, error) {
+	if len(args) == 0 {
+		if l.fresh {
+			return nil, fmt.Errorf("%s does not exist yet; name the plugins to lock, as files or a directory", l.lockFile)
+		}
+		var all []candidate
+		for _, p := range l.lock.Plugins {
+			wasm, err := l.sources().Read(p)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, candidate{wasm, p.Source, p.Source})
+		}
+		return all, nil
+	}
+	files, err := expand(args)
+	if err != nil {
+		return nil, err
+	}
+	var all []candidate
+	for _, f := range files {
+		wasm, err := pluginhost.ReadFile(f, wasmfile.MaxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read the plugin: %w", err)
+		}
+		source, err := l.sourceOf(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, candidate{wasm, source, f})
+	}
+	return all, nil
+}
+
+// expand replaces directories by their .wasm files, sorted by name.
+func expand(args []string) ([]string, error) {
+	var files []string
+	for _, a := range args {
+		info, err := os.Stat(a)
+		switch {
+		case err != nil:
+			return nil, err
+		case !info.IsDir():
+			files = append(files, a)
+			continue
+		}
+		found, err := filepath.Glob(filepath.Join(a, "*.wasm"))
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("%s has no .wasm files", a)
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+// sourceOf is how the lock spells where the file is.
+func (l *locker) sourceOf(file string) (string, error) {
+	if l.embedded {
+		return "embedded:" + filepath.Base(file), nil
+	}
+	if l.PluginsDir == "" {
+		return "", fmt.Errorf("%s: no plugins directory is set (--plugins-dir)", file)
+	}
+	dir, err := filepath.Abs(l.PluginsDir)
+	if err != nil {
+		return "", err
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(dir, abs)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s is outside the plugins directory %s; copy it there, or name another with --plugins-dir", file, dir)
+	}
+	return "file:" + rel, nil
+}
+
+// enter puts a plugin into the lock and shows what that changes.
+func (l *locker) enter(c candidate) error {
+	ins, err := pluginhost.Inspect(c.wasm)
+	if err != nil {
+		return err
+	}
+	name := ins.Manifest.Name
+	old := l.lock.Find(name)
+	if old == nil {
+		entry, err := pluginhost.Propose(ins, c.source, l.lock.NextOrder())
+		if err != nil {
+			return err
+		}
+		l.out.linef("%s %s: new, order %d", name, entry.Version, entry.Order)
+		l.show(pluginhost.Compare(pluginhost.LockedPlugin{}, entry), true)
+		if !l.fresh {
+			l.powers = append(l.powers, name)
+		}
+		l.lock.Plugins = append(l.lock.Plugins, entry)
+		return nil
+	}
+	entry, err := old.Repin(ins, c.source)
+	if err != nil {
+		return err
+	}
+	changes := pluginhost.Compare(*old, entry)
+	if len(changes) == 0 {
+		l.out.linef("%s %s: unchanged", name, entry.Version)
+		return nil
+	}
+	l.out.linef("%s %s:", name, entry.Version)
+	l.show(changes, false)
+	if slices.ContainsFunc(changes, func(c pluginhost.Change) bool { return c.Power }) {
+		l.powers = append(l.powers, name)
+	}
+	*old = entry
+	return nil
+}
+
+// show prints changes; onlyPowers leaves out what every new plugin has.
+func (l *locker) show(changes []pluginhost.Change, onlyPowers bool) {
+	for _, c := range changes {
+		if onlyPowers && !c.Power {
+			continue
+		}
+		for _, v := range c.Gained {
+			l.out.linef("  + %s: %s", c.Field, v)
+		}
+		for _, v := range c.Lost {
+			l.out.linef("  - %s: %s", c.Field, v)
+		}
+	}
+}

@@ -1,0 +1,135 @@
+// Package plugincmd is the command `cleat plugin`: list, inspect, lock and
+// verify plugins. Apart from verify, which starts them in the sandbox, nothing
+// here runs a plugin.
+package plugincmd
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/hostabi/wasmfile"
+	"github.com/spf13/cobra"
+)
+
+// Deps is what the command needs from the binary it is part of.
+type Deps struct {
+	Embedded   fs.FS  // the wasm files of the embedded bundle, by name
+	Lock       []byte // the lock of the embedded bundle
+	CacheSeed  fs.FS  // compiled code of the embedded bundle, nil for none
+	PluginsDir string // default of --plugins-dir
+}
+
+// command carries the flags every subcommand has.
+type command struct {
+	Deps
+	lockFile string // "" = the embedded lock
+}
+
+// New returns the command `plugin`.
+func New(deps Deps) *cobra.Command {
+	c := &command{Deps: deps}
+	cmd := &cobra.Command{
+		Use:   "plugin",
+		Short: "List, inspect, lock and verify WebAssembly plugins",
+		Long: `Plugins decide what a cluster uses for its datastore, its network, admission
+and deployment. plugins.lock says which plugins those are and what each may do;
+a server refuses to start when a plugin differs from its lock.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&c.lockFile, "plugins-lock", "", "plugins.lock to use (default: the lock of the embedded bundle)")
+	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
+	cmd.AddCommand(c.list(), c.inspect(), c.lock(), c.verify())
+	return cmd
+}
+
+// readLock returns the lock in use and what to call it in messages.
+func (c *command) readLock() (lock *pluginhost.Lock, name string, err error) {
+	text, name := c.Lock, "the embedded lock"
+	if c.lockFile != "" {
+		name = c.lockFile
+		if text, err = pluginhost.ReadFile(c.lockFile, pluginhost.MaxLockBytes); err != nil {
+			return nil, name, fmt.Errorf("read the lock: %w", err)
+		}
+	}
+	if lock, err = pluginhost.ParseLock(text); err != nil {
+		return nil, name, fmt.Errorf("%s: %w", name, err)
+	}
+	return lock, name, nil
+}
+
+// readPlugin returns the bytes of a plugin given as a file, or by its name in
+// the lock.
+func (c *command) readPlugin(arg string) ([]byte, error) {
+	if filepath.Ext(arg) == ".wasm" {
+		wasm, err := pluginhost.ReadFile(arg, wasmfile.MaxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read the plugin: %w", err)
+		}
+		return wasm, nil
+	}
+	lock, name, err := c.readLock()
+	if err != nil {
+		return nil, err
+	}
+	locked := lock.Find(arg)
+	if locked == nil {
+		return nil, fmt.Errorf("%s has no plugin %q; `cleat plugin list` shows what it has, and a file is given as <path>.wasm", name, arg)
+	}
+	return c.sources().Read(*locked)
+}
+
+func (c *command) sources() pluginhost.Sources {
+	return pluginhost.Sources{Embedded: c.Embedded, PluginsDir: c.PluginsDir}
+}
+
+// checkOutput refuses an unknown -o.
+func checkOutput(format, text string) error {
+	if format != text && format != "json" {
+		return fmt.Errorf("--output %q is unknown; use %s or json", format, text)
+	}
+	return nil
+}
+
+// replaceFile writes data to path in one step.
+func replaceFile(path string, data []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".plugins-lock-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+			_ = os.Remove(tmp.Name()) // best effort: the write has failed already
+		}
+	}()
+	if _, err = tmp.Write(data); err != nil {
+		_ = tmp.Close()
+		return err
+	}
+	if err = tmp.Chmod(0o644); err != nil {
+		_ = tmp.Close()
+		return err
+	}
+	if err = tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// printer writes lines and keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) linef(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}

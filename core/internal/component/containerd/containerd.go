@@ -1,0 +1,161 @@
+// Package containerd writes the configuration of the container runtime,
+// starts it through the function it is given and waits until the CRI answers.
+// With --container-runtime-endpoint it only waits for somebody else's.
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/atomicfile"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
+)
+
+const probeInterval = 100 * time.Millisecond
+
+// Component is the unit "containerd".
+type Component struct {
+	Config *config.Config
+	Data   paths.Data
+	// BinDir holds runc, containerd-shim-runc-v2 and the CNI plugins.
+	BinDir string
+	// Start serves containerd with the given configuration until its context
+	// is done, and returns nil then. Not called for an external runtime.
+	Start func(ctx context.Context, configPath string) error
+	Log   *slog.Logger
+}
+
+// Endpoint is where the CRI answers, as unix://<absolute path>: the embedded
+// containerd's socket, or what --container-runtime-endpoint says.
+func Endpoint(cfg *config.Config) string {
+	switch given := cfg.ContainerRuntimeEndpoint; {
+	case given == "":
+		return "unix://" + paths.CRISocket
+	case strings.HasPrefix(given, "/"):
+		return "unix://" + given
+	default:
+		return given
+	}
+}
+
+// Prepare writes every configuration file, so that a mistake in one is found
+// before anything runs.
+func (c *Component) Prepare(context.Context) error {
+	endpoint := Endpoint(c.Config)
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); !ok || !filepath.IsAbs(path) {
+		return fmt.Errorf("container-runtime-endpoint: %q is no unix socket: write unix:///path or /path", c.Config.ContainerRuntimeEndpoint)
+	}
+	if err := os.MkdirAll(filepath.Dir(c.Data.CrictlConfig()), 0o700); err != nil {
+		return fmt.Errorf("crictl configuration: %w", err)
+	}
+	crictl := fmt.Sprintf("runtime-endpoint: %q\nimage-endpoint: %q\ntimeout: 10\n", endpoint, endpoint)
+	if _, err := atomicfile.WriteIfChanged(c.Data.CrictlConfig(), []byte(crictl), 0o644); err != nil {
+		return fmt.Errorf("crictl configuration: %w", err)
+	}
+	if c.external() {
+		return nil
+	}
+	return c.writeConfig()
+}
+
+func (c *Component) external() bool { return c.Config.ContainerRuntimeEndpoint != "" }
+
+func (c *Component) writeConfig() error {
+	regs, err := c.readRegistries()
+	if err != nil {
+		return err
+	}
+	content, err := render(newTemplateData(c.Config, c.Data, c.BinDir, regs.auths()), c.Data.ContainerdTemplate())
+	if err != nil {
+		return err
+	}
+	hosts, err := regs.renderHosts()
+	if err != nil {
+		return fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(c.Data.ContainerdConfig()), 0o700); err != nil {
+		return fmt.Errorf("containerd configuration: %w", err)
+	}
+	if err := writeHosts(c.Log, c.Data.RegistryHosts(), hosts); err != nil {
+		return fmt.Errorf("registry configuration: %w", err)
+	}
+	// It may hold registry passwords.
+	if _, err := atomicfile.WriteIfChanged(c.Data.ContainerdConfig(), content, 0o600); err != nil {
+		return fmt.Errorf("containerd configuration: %w", err)
+	}
+	return nil
+}
+
+// readRegistries reads registries.yaml; no file means no mirrors.
+func (c *Component) readRegistries() (*registries, error) {
+	content, err := readBounded(c.Config.PrivateRegistry)
+	if c.Config.PrivateRegistry == "" || errors.Is(err, os.ErrNotExist) {
+		return &registries{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("private-registry: %w", err)
+	}
+	regs, err := parseRegistries(content)
+	if err == nil {
+		err = regs.checkFiles()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
+	}
+	return regs, nil
+}
+
+// Run starts the runtime, or finds the external one, and is ready when it
+// answers the CRI. Containers outlive it.
+func (c *Component) Run(ctx context.Context, ready func()) error {
+	cri, err := dialCRI(Endpoint(c.Config))
+	if err != nil {
+		return err
+	}
+	defer cri.close()
+
+	if c.external() {
+		if err := kernel.Poll(ctx, probeInterval, cri.probe); err != nil {
+			return ctx.Err()
+		}
+		ready()
+		<-ctx.Done()
+		return nil
+	}
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.Start(ctx, c.Data.ContainerdConfig()) }()
+	probing, stopProbing := context.WithCancel(ctx)
+	probed := make(chan struct{})
+	go func() {
+		defer close(probed)
+		if kernel.Poll(probing, probeInterval, cri.probe) == nil {
+			ready()
+		}
+	}()
+	err = <-stopped
+	stopProbing()
+	<-probed
+	if err == nil && ctx.Err() == nil {
+		err = errors.New("containerd stopped by itself")
+	}
+	return err
+}
+
+// Check asks the CRI whether the runtime still works.
+func (c *Component) Check(ctx context.Context) error {
+	cri, err := dialCRI(Endpoint(c.Config))
+	if err != nil {
+		return err
+	}
+	defer cri.close()
+	return cri.probe(ctx)
+}

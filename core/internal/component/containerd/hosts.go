@@ -1,0 +1,160 @@
+package containerd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cleat-dev/cleat/core/internal/atomicfile"
+)
+
+// hostsHeader begins every hosts.toml we write. A file without it is an
+// operator's and stays as it is.
+const hostsHeader = "# Written by cleat from registries.yaml at every start.\n"
+
+// renderHosts returns the hosts.toml of every registry, by directory name.
+func (r *registries) renderHosts() (map[string][]byte, error) {
+	names := map[string]bool{}
+	for name := range r.Mirrors {
+		names[name] = true
+	}
+	for name, c := range r.Configs {
+		// Without an entry of its own such a registry would use the
+		// wildcard's directory and miss its TLS settings.
+		if c.TLS != nil {
+			names[name] = true
+		}
+	}
+	out := map[string][]byte{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		m, ok := r.Mirrors[name]
+		if !ok {
+			m = r.Mirrors[wildcard]
+		}
+		endpoints, err := m.resolve()
+		if err != nil {
+			return nil, fmt.Errorf("mirrors.%q.%w", name, err)
+		}
+		var b bytes.Buffer
+		b.WriteString(hostsHeader)
+		// No server key: containerd then falls back to the registry itself.
+		if err := r.tlsOf(name).write(&b, ""); err != nil {
+			return nil, err
+		}
+		for _, ep := range endpoints {
+			key, err := quote(ep.url)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", key)
+			if ep.overridePath {
+				b.WriteString("  override_path = true\n")
+			}
+			if err := r.tlsOf(ep.host).write(&b, "  "); err != nil {
+				return nil, err
+			}
+		}
+		out[hostDirectory(name)] = b.Bytes()
+	}
+	return out, nil
+}
+
+// tlsOf returns the TLS settings for a host, or the wildcard's.
+func (r *registries) tlsOf(host string) *registryTLS {
+	if c, ok := r.Configs[host]; ok && c.TLS != nil {
+		return c.TLS
+	}
+	return r.Configs[wildcard].TLS
+}
+
+func (t *registryTLS) write(b *bytes.Buffer, indent string) error {
+	if t == nil {
+		return nil
+	}
+	line := func(format string, values ...string) error {
+		quoted := make([]any, len(values))
+		for i, v := range values {
+			q, err := quote(v)
+			if err != nil {
+				return err
+			}
+			quoted[i] = q
+		}
+		fmt.Fprintf(b, indent+format+"\n", quoted...)
+		return nil
+	}
+	var errs []error
+	if t.CAFile != "" {
+		errs = append(errs, line("ca = %s", t.CAFile))
+	}
+	switch {
+	case t.KeyFile != "":
+		errs = append(errs, line("client = [[%s, %s]]", t.CertFile, t.KeyFile))
+	case t.CertFile != "":
+		errs = append(errs, line("client = %s", t.CertFile))
+	}
+	if t.InsecureSkipVerify {
+		errs = append(errs, line("skip_verify = true"))
+	}
+	return errors.Join(errs...)
+}
+
+// hostDirectory is the name under which containerd looks for a registry.
+func hostDirectory(name string) string {
+	if name == wildcard {
+		return "_default"
+	}
+	// The colon of a port; that of an IPv6 address is inside the brackets.
+	if i := strings.LastIndex(name, ":"); i > 0 && !strings.HasSuffix(name, "]") {
+		return name[:i] + "_" + name[i+1:] + "_"
+	}
+	return name
+}
+
+// writeHosts makes dir hold the given files, and removes those of an earlier
+// registries.yaml. An operator's own hosts.toml wins over ours.
+func writeHosts(log *slog.Logger, dir string, files map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name(), "hosts.toml")
+		if _, wanted := files[e.Name()]; wanted || !ours(path) {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		// Stays if the operator keeps certificates in it.
+		_ = os.Remove(filepath.Dir(path))
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := filepath.Join(dir, name, "hosts.toml")
+		if _, err := os.Lstat(path); err == nil && !ours(path) {
+			log.Warn("registries.yaml is not used for a registry that has a hosts.toml of its own", "file", path)
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if _, err := atomicfile.WriteIfChanged(path, files[name], 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ours(path string) bool {
+	content, err := readBounded(path)
+	return err == nil && bytes.HasPrefix(content, []byte(hostsHeader))
+}

@@ -1,0 +1,187 @@
+package join
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/token"
+)
+
+const (
+	requestTimeout = 10 * time.Second
+	// maxSkew is the difference of clocks that is worth a word; certificates
+	// stand an hour.
+	maxSkew = time.Minute
+)
+
+// client speaks to one supervisor. It trusts nobody until pin was called, and
+// sends no credentials before.
+type client struct {
+	base  string
+	token token.Token
+	now   func() time.Time
+
+	pinned *http.Client
+	skew   time.Duration // server's clock minus ours, as last seen
+}
+
+func newClient(server string, tok token.Token, now func() time.Time) (*client, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, fmt.Errorf("server %q: %w", server, err)
+	}
+	if u.Scheme != "https" || u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
+		return nil, fmt.Errorf("server %q: want https://host:port", server)
+	}
+	return &client{base: "https://" + u.Host, token: tok, now: now}, nil
+}
+
+func newHTTP(config *tls.Config) *http.Client {
+	config.MinVersion = tls.VersionTLS12
+	return &http.Client{
+		Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, IdleConnTimeout: requestTimeout},
+		Timeout:   requestTimeout,
+		// A redirect would carry the token elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// authorities asks the server which CA it belongs to. The answer is nobody's
+// word until it was compared with the token.
+func (c *client) authorities(ctx context.Context) ([]byte, error) {
+	// Nothing secret is sent, and the answer is checked.
+	anyone := newHTTP(&tls.Config{InsecureSkipVerify: true})
+	defer anyone.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+joinapi.PathCACerts, nil)
+	if err != nil {
+		return nil, permanent{err}
+	}
+	return c.send(anyone, req)
+}
+
+// pin makes the client trust bundle and nothing else.
+func (c *client) pin(bundle []byte) error {
+	pool, err := pki.ParsePool(bundle)
+	if err != nil {
+		return fmt.Errorf("the server's CA certificates: %w", err)
+	}
+	c.close()
+	c.pinned = newHTTP(&tls.Config{RootCAs: pool, Time: c.now})
+	return nil
+}
+
+func (c *client) close() {
+	if c.pinned != nil {
+		c.pinned.CloseIdleConnections()
+	}
+}
+
+func (c *client) get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, permanent{err}
+	}
+	c.authorize(req)
+	return c.send(c.pinned, req)
+}
+
+func (c *client) certificate(ctx context.Context, path string, node joinapi.NodeRequest, csr []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(csr))
+	if err != nil {
+		return nil, permanent{err}
+	}
+	c.authorize(req)
+	node.Set(req.Header)
+	return c.send(c.pinned, req)
+}
+
+func (c *client) authorize(req *http.Request) {
+	user := token.UserNode
+	if c.token.Bootstrap {
+		user = c.token.Username
+	}
+	req.SetBasicAuth(user, c.token.Password)
+}
+
+func (c *client) send(via *http.Client, req *http.Request) ([]byte, error) {
+	res, err := via.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		c.skew = date.Sub(c.now())
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, joinapi.MaxAnswerBody+1))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return nil, fmt.Errorf("the connection broke: %w", err)
+	}
+	if len(body) > joinapi.MaxAnswerBody {
+		return nil, fmt.Errorf("%s: the answer is longer than %d bytes", req.URL.Path, joinapi.MaxAnswerBody)
+	}
+	return body, judge(req.URL.Path, res, body)
+}
+
+// judge turns an answer that is none into an error.
+func judge(path string, res *http.Response, body []byte) error {
+	said := joinapi.ReadStatus(body)
+	switch code := res.StatusCode; {
+	case code == http.StatusOK:
+		return nil
+	case code == http.StatusUnauthorized:
+		return permanent{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}
+	case code == http.StatusForbidden:
+		return permanent{fmt.Errorf("the server refuses this node: %s", said)}
+	case code == http.StatusTooManyRequests || code >= 500:
+		return fmt.Errorf("the server is not ready: %s: %s", res.Status, said)
+	case code < 400:
+		return permanent{fmt.Errorf("%s: the server answers %s: it is no cleat server, or something stands before it", path, res.Status)}
+	default:
+		return permanent{fmt.Errorf("%s: the server answers %s: %s", path, res.Status, said)}
+	}
+}
+
+// explain says what a failed request means for whoever has to mend it.
+func (c *client) explain(err error) error {
+	var (
+		hostname x509.HostnameError
+		unknown  x509.UnknownAuthorityError
+		invalid  x509.CertificateInvalidError
+		inner    *url.Error
+	)
+	if errors.As(err, &inner) {
+		err = inner.Err // the URL is in the message already
+	}
+	switch {
+	case errors.As(err, &hostname):
+		return fmt.Errorf("the server's certificate is not for the name it was asked by: start the server with --tls-san for it: %w", err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("the server's certificate was not signed by the CA it shows: something may stand between this machine and the server: %w", err)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		if s := c.skewed(); s != "" {
+			return fmt.Errorf("%s: set the clock: %w", s, err)
+		}
+		return fmt.Errorf("the server's certificate is outside its time: restart the server to renew it: %w", err)
+	}
+	return fmt.Errorf("the server cannot be reached: check that it runs and that its port is open: %w", err)
+}
+
+// skewed says how far apart the clocks are, "" if they agree.
+func (c *client) skewed() string {
+	switch d := c.skew.Round(time.Second); {
+	case d > maxSkew:
+		return fmt.Sprintf("this machine's clock is %v behind the server's", d)
+	case d < -maxSkew:
+		return fmt.Sprintf("this machine's clock is %v ahead of the server's", -d)
+	}
+	return ""
+}

@@ -1,0 +1,181 @@
+// Package join makes a machine a node: it checks the server, proves that it
+// holds the token, and brings home the certificates, kubeconfigs and settings
+// that kubelet, kube-proxy and network start with. The server's own node goes
+// the same way as any other.
+package join
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/token"
+)
+
+const (
+	firstDelay = 250 * time.Millisecond
+	maxDelay   = 10 * time.Second
+	repeatLog  = 30 * time.Second // how often an unchanged cause is logged
+
+	// renewEvery is how often a running node looks for certificates to renew.
+	renewEvery = 12 * time.Hour
+)
+
+// Options are what the unit needs from its surroundings. The functions are
+// called when Run begins.
+type Options struct {
+	Config *config.Config
+	Data   paths.Data
+	Server func() (string, error)      // https://host:port of a supervisor
+	Token  func() (token.Token, error) // what the machine joins with
+	// PasswordFile holds this machine's node password; it is made if missing.
+	// It lies outside the data directory, so that a node that was wiped is
+	// still known.
+	PasswordFile string
+	Log          *slog.Logger
+	Now          func() time.Time // nil is time.Now
+}
+
+// Join is the unit.
+type Join struct {
+	Options
+	files Files
+
+	mu     sync.Mutex
+	config *joinapi.NodeConfig
+}
+
+// New makes the unit.
+func New(o Options) *Join {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Join{Options: o, files: filesOf(o.Data)}
+}
+
+// Files names what the unit brings home. The paths are known from the start,
+// the files exist once the unit is ready.
+func (j *Join) Files() Files { return j.files }
+
+// NodeConfig is what the server said of the cluster; it is an error to ask
+// before the unit is ready.
+func (j *Join) NodeConfig() (joinapi.NodeConfig, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.config == nil {
+		return joinapi.NodeConfig{}, errors.New("join: not ready yet")
+	}
+	return *j.config, nil
+}
+
+// Run joins, trying again as long as waiting may help, calls ready, and renews
+// certificates until ctx ends.
+func (j *Join) Run(ctx context.Context, ready func()) error {
+	m, err := j.member()
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	defer m.close()
+	config, err := j.untilJoined(ctx, m)
+	if err != nil || config == nil {
+		return err
+	}
+	j.mu.Lock()
+	j.config = config
+	j.mu.Unlock()
+	ready()
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			// The certificates at hand have months to go: log and try again.
+			if _, err := m.join(ctx); err != nil && ctx.Err() == nil {
+				j.Log.Error("renewing certificates failed, next try in "+renewEvery.String(), "error", err)
+			}
+		}
+	}
+}
+
+// untilJoined returns nil, nil when ctx ended first.
+func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig, error) {
+	var said string
+	var at time.Time
+	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
+		config, err := m.join(ctx)
+		if err == nil {
+			return config, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		if final := (permanent{}); errors.As(err, &final) {
+			return nil, fmt.Errorf("join %s: %w", m.client.base, err)
+		}
+		if text := err.Error(); text != said || j.Now().Sub(at) >= repeatLog {
+			j.Log.Warn("cannot join yet", "server", m.client.base, "error", err)
+			said, at = text, j.Now()
+		}
+		// Nodes of a cluster that lost power together do not come in step.
+		timer := time.NewTimer(delay/2 + rand.N(delay))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, nil
+		case <-timer.C:
+		}
+	}
+}
+
+// permanent is an error that trying again does not mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// member prepares what every attempt needs.
+func (j *Join) member() (*member, error) {
+	server, err := j.Server()
+	if err != nil {
+		return nil, err
+	}
+	tok, err := j.Token()
+	if err != nil {
+		return nil, err
+	}
+	node := joinapi.NodeRequest{Name: j.Config.NodeName}
+	if err := joinapi.CheckNodeName(node.Name); err != nil {
+		return nil, fmt.Errorf("--node-name: %w", err)
+	}
+	for _, text := range j.Config.NodeIP {
+		ip, err := netip.ParseAddr(text)
+		if err == nil {
+			ip = ip.Unmap()
+			err = joinapi.CheckNodeIP(ip)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--node-ip %q: %w", text, err)
+		}
+		node.IPs = append(node.IPs, ip)
+	}
+	if len(node.IPs) > joinapi.MaxNodeIPs {
+		return nil, fmt.Errorf("--node-ip: %d addresses, want at most %d", len(node.IPs), joinapi.MaxNodeIPs)
+	}
+	if node.Password, err = ensurePassword(j.PasswordFile); err != nil {
+		return nil, err
+	}
+	client, err := newClient(server, tok, j.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now}, nil
+}

@@ -1,0 +1,190 @@
+// Package network asks the CNI plugin how the pods of this node reach each
+// other and carries out its plan: sysctls, the driver (flannel, bridge or
+// none) and the CNI configuration. It asks again when a fact about the node
+// changes. What it set up stays when the process ends, so that pods keep
+// their network.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+const (
+	// resyncInterval is how often facts of the machine are read again and
+	// rules that somebody may have flushed are set again.
+	resyncInterval = 15 * time.Second
+	// callTimeout bounds the plugin and everything done to the machine at once.
+	callTimeout = 30 * time.Second
+)
+
+// Flannel runs the flannel library.
+type Flannel interface {
+	// Run keeps this node part of the flannel network until ctx is done. It
+	// calls ready once routes and rules are set.
+	Run(ctx context.Context, plan hostabi.FlannelPlan, ready func()) error
+	// Clean removes the packet filter rules that Run with this plan left.
+	Clean(ctx context.Context, plan hostabi.FlannelPlan) error
+}
+
+// Component is the unit "network".
+type Component struct {
+	Config *config.Config
+	Data   paths.Data
+	// Client may read and watch this node. It is called when the unit runs.
+	Client func() (kubernetes.Interface, error)
+	CNI    extension.CNI
+	// ProxyMode is a hostabi.ProxyMode constant: what kube-proxy uses.
+	ProxyMode string
+	Flannel   Flannel
+	// Deploy takes the manifests of a plan. Nil = a plan with manifests fails.
+	Deploy func(ctx context.Context, manifests []hostabi.PlanManifest) error
+	Log    *slog.Logger
+
+	host   host   // nil = this machine
+	dir    string // of the CNI configuration, "" = paths.CNIConfDir
+	health health
+}
+
+// Check reports why the driver does not run at the moment.
+func (c *Component) Check(context.Context) error { return c.health.get() }
+
+// Run is ready when a plan is carried out: its driver runs and its CNI
+// configuration is written.
+func (c *Component) Run(ctx context.Context, ready func()) error {
+	client, err := c.Client()
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	nodes, stopWatch := watchNode(ctx, client, c.Config.NodeName)
+	defer stopWatch()
+
+	x, err := c.newExecutor()
+	if err != nil {
+		return err
+	}
+	defer x.stopDriver()
+
+	tick := time.NewTicker(resyncInterval)
+	defer tick.Stop()
+	kernel.Waiting(ctx, fmt.Errorf("node %q is not registered", c.Config.NodeName))
+	var node *corev1.Node
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case node = <-nodes:
+		case <-x.driverUp():
+			if err := x.finish(); err != nil {
+				return err
+			}
+			kernel.Waiting(ctx, nil)
+			ready()
+			continue
+		case <-tick.C:
+			x.resync(ctx)
+		}
+		if node == nil {
+			continue
+		}
+		if err := c.replan(ctx, x, node); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Component) newExecutor() (*executor, error) {
+	h := c.host
+	if h == nil {
+		h = machine{}
+	}
+	dir := c.dir
+	if dir == "" {
+		dir = paths.CNIConfDir
+	}
+	st, err := loadState(c.Data.Agent("network.json"))
+	if err != nil {
+		// The record only serves to clean up after another plan.
+		c.Log.Warn("record of the last network plan not usable: what another plan left behind stays", "error", err)
+	}
+	return &executor{
+		host: h, dir: dir, state: st, flannel: c.Flannel, deploy: c.Deploy, log: c.Log, health: &c.health,
+		protected: c.Config.Host.DefaultInterface,
+	}, nil
+}
+
+// replan asks the plugin if a fact changed, and starts carrying out a new
+// plan. Before the first plan is in place an error ends the unit, unless the
+// node merely has no pod CIDR yet; later the old plan stays in force.
+func (c *Component) replan(ctx context.Context, x *executor, node *corev1.Node) error {
+	request, err := c.request(x.host, node)
+	if err == nil && reflect.DeepEqual(request, x.request) {
+		return nil
+	}
+	if err == nil {
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		var plan hostabi.CNIPlan
+		if plan, err = c.CNI.PlanNetwork(callCtx, request); err == nil {
+			err = x.begin(ctx, request, plan)
+		}
+	}
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return nil
+	case len(node.Spec.PodCIDRs) == 0:
+		kernel.Waiting(ctx, errors.Join(fmt.Errorf("node %q has no pod CIDR yet", node.Name), err))
+		return nil
+	case !x.done:
+		return fmt.Errorf("network plan of %s: %w", c.Config.CNI, err)
+	case x.begun:
+		// Not again until a fact changes once more.
+		x.request = request
+		c.Log.Error("no new network plan, the old one stays", "plugin", c.Config.CNI, "error", err)
+		return nil
+	default:
+		c.Log.Error("network plan not carried out, it is tried again", "plugin", c.Config.CNI, "error", err)
+		return nil
+	}
+}
+
+// request states the facts about the node as they are now.
+func (c *Component) request(h host, node *corev1.Node) (hostabi.CNIRequest, error) {
+	addresses := internalIPs(node)
+	if len(addresses) == 0 {
+		addresses = c.Config.NodeIP
+	}
+	links, err := h.Links()
+	if err != nil {
+		return hostabi.CNIRequest{}, fmt.Errorf("links of this machine: %w", err)
+	}
+	link := linkOf(links, addresses, c.Config.Host.DefaultInterface)
+	return hostabi.CNIRequest{
+		Plugin:         c.Config.CNI,
+		FlannelBackend: c.Config.FlannelBackend,
+		ClusterCIDRs:   c.Config.ClusterCIDR,
+		ServiceCIDRs:   c.Config.ServiceCIDR,
+		ClusterDomain:  c.Config.ClusterDomain,
+		ProxyMode:      c.ProxyMode,
+		Node: hostabi.CNINode{
+			Name:      node.Name,
+			Addresses: addresses,
+			Interface: link.Name,
+			MTU:       link.MTU,
+			PodCIDRs:  node.Spec.PodCIDRs,
+		},
+	}, nil
+}

@@ -1,0 +1,76 @@
+package supervisor
+
+import (
+	"crypto/x509"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/token"
+)
+
+// caller is who sent a request to the supervisor's own routes.
+type caller struct {
+	kind callerKind
+	name string // of the node, or of the user, for messages
+}
+
+type callerKind int
+
+const (
+	nobody   callerKind = iota // no credentials, or wrong ones
+	stranger                   // somebody the cluster knows who is no node
+	holder                     // holds the join token
+	node                       // a node with its own certificate
+)
+
+// caller finds out who sent r. Credentials in the header count before a
+// certificate, so a wrong token is an error however good the certificate.
+func (a *api) caller(r *http.Request) caller {
+	if r.Header.Get("Authorization") != "" {
+		user, password, ok := r.BasicAuth()
+		// Both comparisons are made always, so time tells nothing.
+		knownUser := token.Equal(user, token.UserNode) || token.Equal(user, token.UserServer)
+		if rightPassword := token.Equal(password, a.password); ok && knownUser && rightPassword {
+			return caller{holder, user}
+		}
+		return caller{kind: nobody}
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return caller{kind: nobody}
+	}
+	cert := r.TLS.PeerCertificates[0]
+	between := x509.NewCertPool()
+	for _, c := range r.TLS.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := cert.Verify(x509.VerifyOptions{
+		Roots: a.clients, Intermediates: between, CurrentTime: a.Now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return caller{kind: nobody}
+	}
+	name, isNode := strings.CutPrefix(cert.Subject.CommonName, joinapi.UserNodePrefix)
+	if isNode && slices.Contains(cert.Subject.Organization, joinapi.GroupNodes) && joinapi.CheckNodeName(name) == nil {
+		return caller{node, name}
+	}
+	return caller{stranger, cert.Subject.CommonName}
+}
+
+// admit answers callers that may not use the own routes and reports whether
+// the rest of the handler is to run.
+func (a *api) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
+	c := a.caller(r)
+	switch c.kind {
+	case holder, node:
+		return c, true
+	case stranger:
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, "user \""+c.name+"\" is no node: use the join token or a node's own certificate")
+	default:
+		w.Header().Set("WWW-Authenticate", `Basic realm="cleat"`)
+		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "the join token is missing or wrong")
+	}
+	return c, false
+}

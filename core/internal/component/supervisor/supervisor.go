@@ -1,0 +1,230 @@
+// Package supervisor owns the one TLS port of a server. It answers nodes that
+// join, which needs no API server, and hands every other request to the API
+// server once there is one.
+package supervisor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/token"
+)
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 90 * time.Second
+	maxHeaderBytes    = 1 << 20 // the API server's own limit
+	maxStreams        = 250     // of one HTTP/2 connection, as the API server's
+
+	// drainTimeout is how long requests may take to end at a stop; watches,
+	// which never end, are cut after it.
+	drainTimeout = 3 * time.Second
+	pingTimeout  = 10 * time.Second
+)
+
+// Options are what the unit needs from its surroundings.
+type Options struct {
+	Config   *config.Config
+	CertFile string // serving certificate, read again when the file changes
+	KeyFile  string
+	Version  string // what NodeConfig says of the server
+	// Cluster gives the authorities and the join token; Store the datastore.
+	// Both are called when Run begins, after bootstrap is ready. A store that
+	// is an io.Closer is closed when Run ends.
+	Cluster func() (*pki.Identity, token.Token, error)
+	Store   func() (Store, error)
+	// ServingNames are the DNS names and addresses of servers: no node on
+	// another machine gets a certificate for them.
+	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
+	Log          *slog.Logger
+	Now          func() time.Time // nil is time.Now
+}
+
+// Supervisor is the unit. SetHandler and SetSNICertificate may be called at
+// any time, from any goroutine.
+type Supervisor struct {
+	Options
+	api  atomic.Pointer[http.Handler]
+	sni  sync.Map // server name -> *tls.Certificate
+	addr atomic.Pointer[net.TCPAddr]
+}
+
+// New makes the unit.
+func New(o Options) *Supervisor {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Supervisor{Options: o}
+}
+
+// SetHandler makes h answer everything that is not the supervisor's own; with
+// nil such requests get 503 again.
+func (s *Supervisor) SetHandler(h http.Handler) {
+	if h == nil {
+		s.api.Store(nil)
+		return
+	}
+	s.api.Store(&h)
+}
+
+// SetSNICertificate serves cert to clients that ask for the server called
+// name, such as the API server's own loopback client.
+func (s *Supervisor) SetSNICertificate(name string, cert tls.Certificate) {
+	s.sni.Store(name, &cert)
+}
+
+// Addr is where the unit listens, nil before it does.
+func (s *Supervisor) Addr() *net.TCPAddr { return s.addr.Load() }
+
+// Run opens the port, calls ready when a TLS request through it was answered,
+// and serves until ctx ends.
+func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
+	id, tok, err := s.Cluster()
+	if err != nil {
+		return err
+	}
+	store, err := s.Store()
+	if err != nil {
+		return err
+	}
+	if c, ok := store.(io.Closer); ok {
+		defer func() { err = errors.Join(err, c.Close()) }()
+	}
+	own, err := s.routes(id, tok, store)
+	if err != nil {
+		return err
+	}
+	serving, err := newKeyPair(s.CertFile, s.KeyFile, s.Log)
+	if err != nil {
+		return err
+	}
+	address := net.JoinHostPort(s.Config.BindAddress, strconv.Itoa(s.Config.HTTPSListenPort))
+	inner, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on %s (--bind-address, --https-listen-port): %w", address, err)
+	}
+	listener := &listener{Listener: inner, conns: map[net.Conn]struct{}{}}
+	addr, _ := inner.Addr().(*net.TCPAddr)
+	s.addr.Store(addr)
+	server := s.server(own, serving)
+	failed := make(chan error, 1)
+	go func() { failed <- server.ServeTLS(listener, "", "") }()
+
+	err = s.ping(ctx, addr, id.Server.Pool())
+	if err == nil {
+		ready()
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+			failed <- err
+		}
+	} else if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, stop(server, listener, failed))
+}
+
+func (s *Supervisor) server(own http.Handler, serving *keyPair) *http.Server {
+	return &http.Server{
+		Handler:           s.split(own),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		// Every port scan fails a handshake: not worth more than debug.
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			// Certificates are verified by whoever answers: the API server for
+			// its requests, the supervisor for its own.
+			ClientAuth: tls.RequestClientCert,
+			GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if c, ok := s.sni.Load(hello.ServerName); ok {
+					if cert, ok := c.(*tls.Certificate); ok {
+						return cert, nil
+					}
+				}
+				return serving.get(), nil
+			},
+		},
+	}
+}
+
+// split hands requests to the supervisor's own routes or to the API server.
+// It compares the path as it came: the API server's may hold anything.
+func (s *Supervisor) split(own http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isOwn(r) {
+			own.ServeHTTP(w, r)
+			return
+		}
+		if h := s.api.Load(); h != nil {
+			(*h).ServeHTTP(w, r)
+			return
+		}
+		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
+	})
+}
+
+// ping proves that a client which trusts the cluster's CA gets an answer.
+func (s *Supervisor) ping(ctx context.Context, addr *net.TCPAddr, pool *x509.CertPool) error {
+	target := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
+	if target.Addr().IsUnspecified() {
+		target = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), target.Port())
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Time: s.Now},
+		DisableKeepAlives: true,
+	}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+target.String()+joinapi.PathPing, nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("the supervisor does not answer itself: %w", err)
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return fmt.Errorf("the supervisor does not answer itself: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the supervisor answers itself with %s", res.Status)
+	}
+	return nil
+}
+
+// stop ends the server within drainTimeout, connections that were hijacked
+// for exec and port-forward included.
+func stop(server *http.Server, l *listener, failed <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	err = errors.Join(err, server.Close())
+	l.closeConns()
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("supervisor: %w", served))
+	}
+	return err
+}

@@ -1,0 +1,270 @@
+// Package flannel runs the flannel library in this process: one backend
+// (vxlan or host-gw, IPv4) and the packet filter rules that go with it.
+// The CNI configuration is somebody else's work.
+package flannel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/flannel-io/flannel/pkg/backend"
+	"github.com/flannel-io/flannel/pkg/backend/hostgw"
+	"github.com/flannel-io/flannel/pkg/backend/vxlan"
+	"github.com/flannel-io/flannel/pkg/ip"
+	"github.com/flannel-io/flannel/pkg/lease"
+	"github.com/flannel-io/flannel/pkg/subnet"
+	"github.com/flannel-io/flannel/pkg/trafficmngr"
+	"github.com/flannel-io/flannel/pkg/trafficmngr/iptables"
+	"github.com/flannel-io/flannel/pkg/trafficmngr/nftables"
+	"github.com/vishvananda/netlink"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+const (
+	// resyncInterval is how often rules are checked and set again.
+	resyncInterval = 60 * time.Second
+	// linkInterval is how often the vxlan link is looked for.
+	linkInterval = 5 * time.Second
+	// joinTimeout bounds the wait for flannel's goroutines at the end. They
+	// watch their context; one that is stuck must not keep the node.
+	joinTimeout = 5 * time.Second
+	defaultVNI  = 1
+)
+
+// Options are what Run needs.
+type Options struct {
+	Kubeconfig string // of an identity with the rights of Role
+	NodeName   string
+	Plan       hostabi.FlannelPlan
+	Log        *slog.Logger
+}
+
+// Run makes this node part of the flannel network until ctx is done. It waits
+// until the node has a pod CIDR, and calls ready when the link and the rules
+// are set. They stay when Run ends: pods keep their network. When somebody
+// removed the link, Run returns an error and is to be called again.
+func Run(ctx context.Context, o Options, ready func()) error {
+	rest, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("flannel: kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	client, err := kubernetes.NewForConfig(rest)
+	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	return run(ctx, client, o, ready)
+}
+
+func run(ctx context.Context, client kubernetes.Interface, o Options, ready func()) error {
+	cfg, err := subnetConfig(o.Plan)
+	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	nodes, err := watchNodes(ctx, client, o.NodeName, cfg)
+	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	defer nodes.close()
+	nodeIPs, err := nodes.waitForPodCIDR(ctx)
+	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	external, err := externalInterface(o.Plan.Interface, nodeIPs)
+	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	network, err := register(ctx, nodes, external, cfg)
+	if err != nil {
+		return fmt.Errorf("flannel: %s: %w", o.Plan.Backend, err)
+	}
+
+	// Two contexts: the watch of leases ends before what consumes it.
+	netCtx, cancelNet := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelNet()
+	rules := newRules(o.Plan, cfg, network.Lease())
+	if err := rules.set(netCtx); err != nil {
+		return fmt.Errorf("flannel: rules: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		network.Run(netCtx)
+	}()
+	ready()
+	o.Log.Debug("flannel runs", "subnet", network.Lease().Subnet.String(), "interface", external.Iface.Name, "mtu", network.MTU())
+
+	err = keep(ctx, o, rules, ended)
+	nodes.close()
+	cancelNet()
+	timer := time.NewTimer(joinTimeout)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		err = errors.Join(err, fmt.Errorf("flannel: not ended within %s", joinTimeout))
+	}
+	return err
+}
+
+// keep returns nil when ctx is done, and an error when the network is gone.
+func keep(ctx context.Context, o Options, rules *rules, ended <-chan struct{}) error {
+	resync := time.NewTicker(resyncInterval)
+	defer resync.Stop()
+	look := time.NewTicker(linkInterval)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ended:
+			return errors.New("flannel: the backend ended by itself")
+		case <-resync.C:
+			if err := rules.again(ctx); err != nil && ctx.Err() == nil {
+				o.Log.Warn("flannel rules not set again", "error", err)
+			}
+		case <-look.C:
+			if o.Plan.Backend != hostabi.FlannelVXLAN {
+				continue
+			}
+			name := linkName(o.Plan)
+			if _, err := netlink.LinkByName(name); errors.As(err, &netlink.LinkNotFoundError{}) {
+				return fmt.Errorf("flannel: somebody removed the link %s", name)
+			}
+		}
+	}
+}
+
+func linkName(plan hostabi.FlannelPlan) string { return fmt.Sprintf("flannel.%d", vni(plan)) }
+
+func vni(plan hostabi.FlannelPlan) int {
+	if plan.VNI == 0 {
+		return defaultVNI
+	}
+	return plan.VNI
+}
+
+// subnetConfig is flannel's network configuration for a plan.
+func subnetConfig(plan hostabi.FlannelPlan) (*subnet.Config, error) {
+	_, network, err := net.ParseCIDR(plan.Network)
+	if err != nil || network.IP.To4() == nil {
+		return nil, fmt.Errorf("network: %q is no IPv4 CIDR", plan.Network)
+	}
+	settings, err := json.Marshal(map[string]any{"Type": plan.Backend, "VNI": vni(plan), "Port": plan.Port})
+	if err != nil {
+		return nil, err
+	}
+	return &subnet.Config{
+		EnableIPv4:     true,
+		EnableNFTables: plan.NFTables,
+		Network:        ip.FromIPNet(network),
+		BackendType:    plan.Backend,
+		Backend:        settings,
+	}, nil
+}
+
+// externalInterface finds the link that carries the traffic between nodes, by
+// name or, without one, that of the default route. Its address is the node's
+// if it has that, else its first.
+func externalInterface(name string, nodeIPs []net.IP) (*backend.ExternalInterface, error) {
+	var link *net.Interface
+	var err error
+	if name == "" {
+		if link, err = ip.GetDefaultGatewayInterface(); err != nil {
+			return nil, fmt.Errorf("link of the default route: %w", err)
+		}
+	} else if link, err = net.InterfaceByName(name); err != nil {
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	addrs, err := ip.GetInterfaceIP4Addrs(link)
+	if err != nil || len(addrs) == 0 {
+		return nil, errors.Join(fmt.Errorf("interface %q has no IPv4 address", link.Name), err)
+	}
+	chosen := addrs[0]
+	for _, a := range addrs {
+		if slices.ContainsFunc(nodeIPs, a.Equal) {
+			chosen = a
+			break
+		}
+	}
+	// IfaceName stays empty: with it, the vxlan backend makes a removed link
+	// again by itself, and there indexes an empty list of IPv6 addresses,
+	// which ends the process. keep notices the removal instead.
+	return &backend.ExternalInterface{Iface: link, IfaceAddr: chosen, ExtAddr: chosen}, nil
+}
+
+// register makes the link and publishes this node's lease.
+func register(ctx context.Context, nodes *nodes, external *backend.ExternalInterface, cfg *subnet.Config) (backend.Network, error) {
+	newBackend := vxlan.New
+	if cfg.BackendType == hostabi.FlannelHostGW {
+		newBackend = hostgw.New
+	}
+	be, err := newBackend(nodes, external)
+	if err != nil {
+		return nil, err
+	}
+	// Only backends that start programs use the group.
+	return be.RegisterNetwork(ctx, &sync.WaitGroup{}, cfg)
+}
+
+// rules are the packet filter rules of a network.
+type rules struct {
+	traffic    trafficmngr.TrafficManager
+	nft        bool
+	masquerade bool
+	cfg        *subnet.Config
+	lease      *lease.Lease
+}
+
+func newRules(plan hostabi.FlannelPlan, cfg *subnet.Config, l *lease.Lease) *rules {
+	r := &rules{nft: plan.NFTables, masquerade: plan.Masquerade, cfg: cfg, lease: l}
+	if plan.NFTables {
+		r.traffic = &nftables.NFTablesManager{}
+	} else {
+		// It starts goroutines that set rules and check them until the
+		// context is done.
+		r.traffic = &iptables.IPTablesManager{}
+	}
+	return r
+}
+
+func (r *rules) set(ctx context.Context) error {
+	if err := r.traffic.Init(ctx); err != nil {
+		return err
+	}
+	return r.fill(ctx)
+}
+
+// again sets nftables rules anew, in one transaction for each chain; the
+// iptables manager does so by itself.
+func (r *rules) again(ctx context.Context) error {
+	if !r.nft {
+		return nil
+	}
+	return r.set(ctx)
+}
+
+func (r *rules) fill(ctx context.Context) error {
+	period := int(resyncInterval / time.Second)
+	if r.masquerade {
+		// The previous network is given as the present one: what it left is
+		// in chains that are emptied anyway.
+		if err := r.traffic.SetupAndEnsureMasqRules(ctx,
+			r.cfg.Network, r.lease.Subnet, r.cfg.Network,
+			ip.IP6Net{}, ip.IP6Net{}, ip.IP6Net{},
+			r.lease, period, false); err != nil {
+			return err
+		}
+	}
+	r.traffic.SetupAndEnsureForwardRules(ctx, r.cfg.Network, ip.IP6Net{}, period)
+	return nil
+}

@@ -1,0 +1,53 @@
+// Package joinapi is the protocol between a node and a server's supervisor:
+// paths, headers, bodies and their limits. Both ends import it, so it holds
+// nothing that only one of them needs.
+package joinapi
+
+// Paths that need no credentials.
+const (
+	PathPing    = "/ping"    // GET: "pong"
+	PathCACerts = "/cacerts" // GET: the server CA's certificates, PEM
+)
+
+// Prefix is what all other paths of the supervisor begin with; they need the
+// token, or a node's own client certificate.
+const Prefix = "/v1-cleat/"
+
+// Paths below Prefix. The four certificate paths take a POST whose body is a
+// PEM certificate request and answer with the PEM certificate; only the key,
+// and for the serving certificate the addresses, are taken from it.
+const (
+	PathServingKubelet  = Prefix + "serving-kubelet.crt"
+	PathClientKubelet   = Prefix + "client-kubelet.crt"
+	PathClientKubeProxy = Prefix + "client-kube-proxy.crt"
+	PathClientNetwork   = Prefix + "client-network.crt"
+	PathConfig          = Prefix + "config"        // GET: NodeConfig
+	PathClientCA        = Prefix + "client-ca.crt" // GET: PEM, for the kubelet's own listener
+	PathServerCA        = Prefix + "server-ca.crt" // GET: PEM, as PathCACerts
+	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
+)
+
+// Request headers of the certificate paths.
+const (
+	HeaderNodeName     = "Cleat-Node-Name"
+	HeaderNodePassword = "Cleat-Node-Password" // proves that the node of this name is the one that had it first
+	HeaderNodeIP       = "Cleat-Node-Ip"       // comma-separated addresses for the serving certificate
+)
+
+// Limits that both ends apply.
+const (
+	MaxRequestBody = 64 << 10  // a certificate request is 1 KiB
+	MaxAnswerBody  = 256 << 10 // certificates, config
+	MaxNodeIPs     = 16
+)
+
+// Kubernetes users and groups of the certificates that the supervisor signs.
+const (
+	UserNodePrefix = "system:node:"
+	GroupNodes     = "system:nodes"
+	UserKubeProxy  = "system:kube-proxy"
+	UserNetwork    = "cleat-network" // bound to what the network's backend needs of nodes
+)
+
+// NodeUser is the Kubernetes user of a node's kubelet.
+func NodeUser(name string) string { return UserNodePrefix + name }

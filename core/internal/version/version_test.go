@@ -1,0 +1,50 @@
+package version
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, elem ...string) string {
+	t.Helper()
+	body, err := os.ReadFile(filepath.Join(append([]string{"..", "..", ".."}, elem...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestVersionsAreThoseOfTheModules(t *testing.T) {
+	for _, tc := range []struct{ gomod, module, want string }{
+		{"go.mod", "k8s.io/kubernetes", strings.TrimSuffix(Kubernetes, "+cleat1")},
+		{"go.mod", "github.com/containerd/containerd/v2", Containerd},
+		{"bundle/shim/go.mod", "github.com/containerd/containerd/v2", Containerd},
+		{"bundle/runc/go.mod", "github.com/opencontainers/runc", Runc},
+		{"bundle/cni/go.mod", "github.com/containernetworking/plugins", CNIPlugins},
+		{"bundle/coredns/go.mod", "github.com/coredns/coredns", "v" + CoreDNS},
+	} {
+		required := regexp.MustCompile(`(?m)^(?:require)?\s+` + regexp.QuoteMeta(tc.module) + ` (v\S+)`)
+		found := required.FindStringSubmatch(read(t, tc.gomod))
+		if found == nil {
+			t.Errorf("%s does not require %s", tc.gomod, tc.module)
+		} else if found[1] != tc.want {
+			t.Errorf("%s requires %s %s, this package says %s", tc.gomod, tc.module, found[1], tc.want)
+		}
+	}
+}
+
+func TestImageNamesAreThoseOfTheSpecs(t *testing.T) {
+	for file, want := range map[string]string{"pause.json": PauseImage, "coredns.json": CoreDNSImage} {
+		var spec struct{ Ref string }
+		if err := json.Unmarshal([]byte(read(t, "bundle", "images", file)), &spec); err != nil {
+			t.Fatal(err)
+		}
+		if spec.Ref != want {
+			t.Errorf("%s packs %s, this package says %s", file, spec.Ref, want)
+		}
+	}
+}

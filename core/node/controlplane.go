@@ -1,0 +1,84 @@
+package node
+
+import (
+	"context"
+	"net"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/component/apiserver"
+	"github.com/cleat-dev/cleat/core/internal/component/controllermanager"
+	"github.com/cleat-dev/cleat/core/internal/component/datastore"
+	"github.com/cleat-dev/cleat/core/internal/component/pki"
+	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
+	"github.com/cleat-dev/cleat/core/internal/component/supervisor"
+	embedapiserver "github.com/cleat-dev/cleat/core/internal/embed/apiserver"
+	embedcontrollers "github.com/cleat-dev/cleat/core/internal/embed/controllermanager"
+	embedscheduler "github.com/cleat-dev/cleat/core/internal/embed/scheduler"
+	"github.com/cleat-dev/cleat/core/internal/leader"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// newAPIServer makes the API server's unit: its objects in the datastore, its
+// admission from the plugins, its requests from the supervisor.
+func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins extension.Admission, store *datastore.Component, super *supervisor.Supervisor) (*apiserver.Component, error) {
+	files := apiserverFiles(keys, data)
+	args, err := apiserver.Args(cfg, files)
+	if err != nil {
+		return nil, err
+	}
+	address := &net.TCPAddr{IP: net.ParseIP(cfg.BindAddress), Port: cfg.HTTPSListenPort}
+	program, err := embedapiserver.New(args, address, plugins)
+	if err != nil {
+		return nil, err
+	}
+	return apiserver.New(cfg, files, func(ctx context.Context) error {
+		plan := store.Plan()
+		defer super.SetHandler(nil)
+		return program.Run(ctx, embedapiserver.Datastore{
+			Endpoints: []string{store.Endpoint()},
+			CAFile:    plan.TLS.CAFile, CertFile: plan.TLS.CertFile, KeyFile: plan.TLS.KeyFile,
+			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
+		}, func(s embedapiserver.Serving) {
+			super.SetSNICertificate(s.LoopbackName, s.LoopbackCertificate)
+			super.SetHandler(s.Handler)
+		})
+	}), nil
+}
+
+type runFunc = func(ctx context.Context) error
+
+func newScheduler(cfg *config.Config, keys pki.Files, store *datastore.Component) (run runFunc, standby func() bool, err error) {
+	program, err := embedscheduler.New(scheduler.Args(cfg, keys.Scheduler))
+	if err != nil {
+		return nil, nil, err
+	}
+	run, standby = once(store, keys.Scheduler, "kube-scheduler", cfg.NodeName, program.Run)
+	return run, standby, nil
+}
+
+func newControllerManager(cfg *config.Config, keys pki.Files, store *datastore.Component) (run runFunc, standby func() bool, err error) {
+	program, err := embedcontrollers.New(controllermanager.Args(cfg, controllermanager.Files{
+		Kubeconfig: keys.ControllerManager, ServiceAccountKey: keys.ServiceAccount,
+		ServerCA: keys.ServerCA.Cert, ServerCAKey: keys.ServerCA.Key,
+		ClientCA: keys.ClientCA.Cert, ClientCAKey: keys.ClientCA.Key,
+	}))
+	if err != nil {
+		return nil, nil, err
+	}
+	run, standby = once(store, keys.ControllerManager, "kube-controller-manager", cfg.NodeName, program.Run)
+	return run, standby, nil
+}
+
+// once makes run the work of one server at a time where several may share the
+// datastore; the others stand by.
+func once(store *datastore.Component, kubeconfig, lease, nodeName string, run runFunc) (runFunc, func() bool) {
+	gate := leader.NewGate(kubeconfig, lease, nodeName)
+	return func(ctx context.Context) error {
+		if !store.Plan().Shared {
+			return run(ctx)
+		}
+		return gate.Run(ctx, run)
+	}, gate.Standby
+}

@@ -1,0 +1,149 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/component/containerd"
+	"github.com/cleat-dev/cleat/core/internal/component/images"
+	"github.com/cleat-dev/cleat/core/internal/component/join"
+	"github.com/cleat-dev/cleat/core/internal/component/kubelet"
+	"github.com/cleat-dev/cleat/core/internal/component/kubeproxy"
+	"github.com/cleat-dev/cleat/core/internal/component/network"
+	embedcontainerd "github.com/cleat-dev/cleat/core/internal/embed/containerd"
+	"github.com/cleat-dev/cleat/core/internal/embed/flannel"
+	embedkubelet "github.com/cleat-dev/cleat/core/internal/embed/kubelet"
+	embedproxy "github.com/cleat-dev/cleat/core/internal/embed/kubeproxy"
+	"github.com/cleat-dev/cleat/core/internal/embed/payload"
+	"github.com/cleat-dev/cleat/core/internal/extract"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/token"
+	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// nodeNeeds is what a node's units get from outside the node.
+type nodeNeeds struct {
+	serverURL func() (string, error)
+	token     func() (token.Token, error) // to join with
+	cni       extension.CNI
+	// deploy takes the manifests of a network plan; nil where no deployer runs.
+	deploy  func(ctx context.Context, manifests []hostabi.PlanManifest) error
+	plugins *kernel.Unit // cni may be asked
+	server  *kernel.Unit // the server may be joined
+}
+
+// addNode adds the units that make this machine a node of the cluster. They
+// reach the server only through its port, as a node on another machine does.
+func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog.Logger, needs nodeNeeds) error {
+	programs, err := payload.Bin()
+	if err != nil {
+		return err
+	}
+	archive, err := payload.Images()
+	if err != nil {
+		return err
+	}
+
+	containerdUnit := k.Add("containerd", &containerd.Component{
+		Config: cfg, Data: data, Log: logger,
+		BinDir: extract.BinDir(data.Payload(), programs.Digest),
+		Start: func(ctx context.Context, configPath string) error {
+			kernel.Report(ctx, "unpacking runc, the shim and the CNI plugins")
+			if _, err := extract.Extract(ctx, data.Payload(), programs.Digest, programs.Open); err != nil {
+				return err
+			}
+			return embedcontainerd.Run(ctx, configPath)
+		},
+	})
+	imagesUnit := k.Add("images", &images.Component{
+		Data: data, Log: logger, Snapshotter: cfg.Snapshotter,
+		Endpoint: containerd.Endpoint(cfg),
+		Payload:  []images.Payload{{Name: archive.Name, Digest: archive.Digest, Open: archive.Open}},
+	}, containerdUnit)
+
+	joined := join.New(join.Options{
+		Config: cfg, Data: data, Log: logger,
+		Server:       needs.serverURL,
+		Token:        needs.token,
+		PasswordFile: paths.NodePassword,
+	})
+	joinUnit := k.Add("join", joined, needs.server)
+
+	kubeletArgs := kubelet.Args(cfg, data)
+	newKubelet := func(cluster kubelet.Cluster) (*embedkubelet.Kubelet, error) {
+		return embedkubelet.New(kubelet.Configuration(cfg, data, cluster, containerd.Endpoint(cfg)), kubeletArgs)
+	}
+	if _, err := newKubelet(kubelet.Cluster{}); err != nil {
+		return err
+	}
+	kubeletUnit := k.Add("kubelet", kubelet.New(cfg, data, func(ctx context.Context) error {
+		cluster, err := joined.NodeConfig()
+		if err != nil {
+			return err
+		}
+		program, err := newKubelet(kubelet.Cluster{DNS: cluster.ClusterDNS, Domain: cluster.ClusterDomain})
+		if err != nil {
+			return err
+		}
+		return program.Run(ctx)
+	}), joinUnit, containerdUnit, imagesUnit)
+
+	k.Add("network", &network.Component{
+		Config: cfg, Data: data, Log: logger,
+		CNI: needs.cni, ProxyMode: kubeproxy.Mode(cfg), Deploy: needs.deploy,
+		Flannel: flannelDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
+		Client:  func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
+	}, kubeletUnit, needs.plugins)
+
+	if cfg.DisableKubeProxy {
+		return nil
+	}
+	newProxy := func(clusterCIDRs []string) (*embedproxy.Proxy, error) {
+		return embedproxy.New(kubeproxy.Args(cfg, data.Kubeconfig("kubeproxy"), clusterCIDRs))
+	}
+	if _, err := newProxy(cfg.ClusterCIDR); err != nil {
+		return err
+	}
+	k.Add("kubeproxy", kubeproxy.New(func(ctx context.Context) error {
+		cluster, err := joined.NodeConfig()
+		if err != nil {
+			return err
+		}
+		program, err := newProxy(cluster.ClusterCIDR)
+		if err != nil {
+			return err
+		}
+		return program.Run(ctx)
+	}), joinUnit)
+	return nil
+}
+
+// flannelDriver runs the flannel library with the network's own identity, which
+// may see all nodes; the kubelet's may not.
+type flannelDriver struct {
+	kubeconfig, nodeName string
+	logger               *slog.Logger
+}
+
+func (d flannelDriver) Run(ctx context.Context, plan hostabi.FlannelPlan, ready func()) error {
+	return flannel.Run(ctx, flannel.Options{Kubeconfig: d.kubeconfig, NodeName: d.nodeName, Plan: plan, Log: d.logger}, ready)
+}
+
+func (d flannelDriver) Clean(ctx context.Context, plan hostabi.FlannelPlan) error {
+	return flannel.Clean(ctx, plan)
+}
+
+func clientFor(kubeconfig string) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", kubeconfig, err)
+	}
+	return kubernetes.NewForConfig(config)
+}

@@ -1,0 +1,151 @@
+// Package node joins the units of a server: which there are, what each needs,
+// and which plugin, embedded program or other unit it gets its answers from.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/component/apiserver"
+	"github.com/cleat-dev/cleat/core/internal/component/bootstrap"
+	"github.com/cleat-dev/cleat/core/internal/component/cloudcontroller"
+	"github.com/cleat-dev/cleat/core/internal/component/controllermanager"
+	"github.com/cleat-dev/cleat/core/internal/component/datastore"
+	"github.com/cleat-dev/cleat/core/internal/component/deployer"
+	"github.com/cleat-dev/cleat/core/internal/component/pki"
+	"github.com/cleat-dev/cleat/core/internal/component/plugins"
+	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
+	"github.com/cleat-dev/cleat/core/internal/component/supervisor"
+	embedcloud "github.com/cleat-dev/cleat/core/internal/embed/cloudcontroller"
+	"github.com/cleat-dev/cleat/core/internal/embed/kine"
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	certs "github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/token"
+	"github.com/cleat-dev/cleat/core/internal/version"
+	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// RunServer runs a server, with its own node unless --disable-agent, until ctx
+// is done or a unit fails. cfg is complete: loaded, detected and validated.
+func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+	started := time.Now()
+	unlock, err := lockDataDir(paths.Data(cfg.DataDir))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := quirks.BridgeLogs(logger, cfg.Debug); err != nil {
+		return err
+	}
+	k, err := newServer(cfg, logger)
+	if err != nil {
+		return err
+	}
+	if err := quirks.Settle(); err != nil {
+		return err
+	}
+	closeStatus, err := serveStatus(ctx, k)
+	if err != nil {
+		return err
+	}
+	defer closeStatus()
+	stopAnnouncing := announce(ctx, k, cfg, started, logger)
+	defer stopAnnouncing()
+	return k.Run(ctx)
+}
+
+// newServer is the boot order of a server. Building it starts nothing, but it
+// refuses arguments that an embedded component would refuse.
+func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) {
+	data := paths.Data(cfg.DataDir)
+	k := kernel.New(kernel.Options{Logger: logger})
+
+	host := plugins.New(func(ctx context.Context) (plugins.Host, error) { return openPlugins(ctx, cfg, data, logger) })
+	pluginsUnit := k.Add("plugins", host)
+
+	store := datastore.New(cfg, data, host, map[string]datastore.Driver{hostabi.DatastoreDriverKine: kine.Run})
+	datastoreUnit := k.Add("datastore", store, pluginsUnit)
+
+	boot := bootstrap.New(bootstrap.Options{
+		Config: cfg, Data: data, Log: logger,
+		Store: func() (bootstrap.Store, error) { return bootstrap.NewEtcdStore(store.Endpoint()) },
+	})
+	bootstrapUnit := k.Add("bootstrap", boot, datastoreUnit)
+
+	keys := pki.New(pki.Options{
+		Config: cfg, Data: data, Log: logger,
+		Identity: func() (*certs.Identity, error) {
+			cluster, err := boot.Result()
+			return cluster.Identity, err
+		},
+	})
+	files := keys.Files()
+	pkiUnit := k.Add("pki", keys, bootstrapUnit)
+
+	super := supervisor.New(supervisor.Options{
+		Config: cfg, CertFile: files.Serving.Cert, KeyFile: files.Serving.Key,
+		Version:      version.Kubernetes,
+		ServingNames: pki.ServingNames,
+		Log:          logger,
+		Cluster: func() (*certs.Identity, token.Token, error) {
+			cluster, err := boot.Result()
+			return cluster.Identity, cluster.Token, err
+		},
+		Store: func() (supervisor.Store, error) { return bootstrap.NewEtcdStore(store.Endpoint()) },
+	})
+	supervisorUnit := k.Add("supervisor", super, pkiUnit)
+
+	api, err := newAPIServer(cfg, data, files, host, store, super)
+	if err != nil {
+		return nil, err
+	}
+	apiserverUnit := k.Add("apiserver", api, datastoreUnit, pluginsUnit, supervisorUnit)
+
+	if !cfg.DisableScheduler {
+		run, standby, err := newScheduler(cfg, files, store)
+		if err != nil {
+			return nil, err
+		}
+		k.Add("scheduler", scheduler.New(run, standby), apiserverUnit)
+	}
+	run, standby, err := newControllerManager(cfg, files, store)
+	if err != nil {
+		return nil, err
+	}
+	k.Add("controllermanager", controllermanager.New(run, standby), apiserverUnit)
+	if !cfg.DisableCloudController {
+		k.Add("cloudcontroller", cloudcontroller.New(cfg, files.Deployer, files.CloudController, embedcloud.Run, logger), apiserverUnit)
+	}
+	deploy := deployer.New(cfg, data, host, files.Deployer, logger)
+	k.Add("deployer", deploy, apiserverUnit, pluginsUnit)
+
+	if cfg.DisableAgent {
+		return k, nil
+	}
+	return k, addNode(k, cfg, data, logger, nodeNeeds{
+		plugins: pluginsUnit, server: apiserverUnit,
+		cni:       host,
+		serverURL: func() (string, error) { return cfg.ServerURL(), nil },
+		token: func() (token.Token, error) {
+			cluster, err := boot.Result()
+			return cluster.Token, err
+		},
+		deploy: func(_ context.Context, manifests []hostabi.PlanManifest) error {
+			return deploy.SetPlanManifests(manifests)
+		},
+	})
+}
+
+// apiserverFiles are the paths of the API server among those of the cluster.
+func apiserverFiles(f pki.Files, data paths.Data) apiserver.Files {
+	return apiserver.Files{
+		Serving: apiserver.Pair(f.Serving), KubeletClient: apiserver.Pair(f.KubeletClient), ProxyClient: apiserver.Pair(f.FrontProxy),
+		ServerCA: f.ServerCA.Cert, ClientCA: f.ClientCA.Cert, RequestHeaderCA: f.RequestHeaderCA.Cert,
+		ServiceAccountKey:    f.ServiceAccount,
+		AuthenticationConfig: data.ServerEtc("authentication.yaml"),
+	}
+}

@@ -1,0 +1,33 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/cleat-dev/cleat/core/config"
+	embedcontainerd "github.com/cleat-dev/cleat/core/internal/embed/containerd"
+	"github.com/cleat-dev/cleat/core/internal/embed/crictl"
+	"github.com/cleat-dev/cleat/core/internal/embed/kubectl"
+	"github.com/cleat-dev/cleat/core/kernel"
+)
+
+// Kubectl runs kubectl with the arguments after its name; it returns the exit code.
+func Kubectl(args []string) int { return kubectl.Run(args) }
+
+// Ctr runs containerd's client with the arguments after its name.
+func Ctr(args []string) int { return embedcontainerd.Ctr(append([]string{"ctr"}, args...)) }
+
+// Crictl runs the CRI client with the arguments after its name.
+func Crictl(args []string) int {
+	return crictl.Run(context.Background(), args, crictl.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+}
+
+// Graph is the boot order of a server with these options.
+func Graph(cfg *config.Config) (kernel.Graph, error) {
+	k, err := newServer(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return kernel.Graph{}, err
+	}
+	return k.Graph(), nil
+}

@@ -1,0 +1,184 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+const codeInternalError = 500
+
+// admission is the part of the host the API server's requests go through.
+type admission struct {
+	index   index
+	plugins []*admitter // in lock order
+}
+
+type admitter struct {
+	*plugin
+	rules    []rule
+	mutate   bool
+	validate bool
+}
+
+// newAdmission indexes the admission plugins among all.
+func newAdmission(plugins []*plugin) (*admission, error) {
+	a := &admission{}
+	env, err := conditionEnv()
+	if err != nil {
+		return nil, fmt.Errorf("match conditions: %w", err)
+	}
+	var errs []error
+	for _, p := range plugins {
+		m := p.manifest.Admission
+		if m == nil {
+			continue
+		}
+		rules, err := compileRules(env, m.Rules)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("plugin %s: %w", p.locked.Name, err))
+			continue
+		}
+		a.index.add(len(a.plugins), m.Rules)
+		a.plugins = append(a.plugins, &admitter{plugin: p, rules: rules, mutate: m.Mutate, validate: m.Validate})
+	}
+	return a, errors.Join(errs...)
+}
+
+// Handles implements extension.Admission.
+func (h *Host) Handles(op hostabi.Operation, group, version, resource, subresource string) bool {
+	return h.admission.index.handles(op, group, version, resource, subresource)
+}
+
+// Mutate implements extension.Admission.
+func (h *Host) Mutate(ctx context.Context, req *extension.AdmissionRequest) (extension.AdmissionResult, error) {
+	return h.admission.run(ctx, hookMutate, req)
+}
+
+// Validate implements extension.Admission.
+func (h *Host) Validate(ctx context.Context, req *extension.AdmissionRequest) (extension.AdmissionResult, error) {
+	return h.admission.run(ctx, hookValidate, req)
+}
+
+// run asks the plugins that want the request, in lock order. The error is the
+// context's; everything else is in the result.
+func (a *admission) run(ctx context.Context, hook hookKind, in *extension.AdmissionRequest) (extension.AdmissionResult, error) {
+	result := extension.AdmissionResult{Allowed: true}
+	if !a.index.handles(in.Operation, in.Group, in.Version, in.Resource, in.Subresource) {
+		return result, nil
+	}
+	masks := make([]uint64, len(a.plugins))
+	a.index.match(masks, in.Operation, in.Group, in.Version, in.Resource, in.Subresource)
+	req := &request{AdmissionRequest: in}
+	for i, p := range a.plugins {
+		if masks[i] == 0 || hook == hookMutate && !p.mutate || hook == hookValidate && !p.validate {
+			continue
+		}
+		c := &call{hook: hook, request: req}
+		verdict, err := p.decide(ctx, c, masks[i])
+		note(&result, p.locked.Name, c)
+		var fault *Fault
+		switch {
+		case errors.As(err, &fault):
+			if p.locked.FailurePolicy == hostabi.FailurePolicyIgnore {
+				p.log.Warn("plugin fault ignored", "error", fault, "request", in.ID)
+				continue
+			}
+			p.log.Error("request refused because of a plugin fault", "error", fault, "request", in.ID)
+			return refuse(result, p.locked.Name, faultMessage(fault), codeInternalError), nil
+		case err != nil:
+			return extension.AdmissionResult{}, err
+		case verdict == hostabi.VerdictDeny:
+			p.stats.denies.Add(1)
+			if c.denial.code == 0 {
+				c.denial = denial{message: "denied without a reason", code: codeForbidden}
+			}
+			return refuse(result, p.locked.Name, c.denial.message, c.denial.code), nil
+		case len(c.mutations) > 0:
+			p.stats.mutations.Add(1)
+			result.Object = req.current
+		}
+	}
+	return result, nil
+}
+
+// decide narrows the rules that match by selectors and conditions, runs the
+// hook if any is left, and applies what it recorded.
+func (p *admitter) decide(ctx context.Context, c *call, mask uint64) (verdict int32, err error) {
+	mask, err = p.narrow(ctx, c.request, mask)
+	if mask == 0 || err != nil {
+		return hostabi.VerdictAllow, err
+	}
+	verdict, err = p.invoke(ctx, c, 0, mask)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case verdict != hostabi.VerdictAllow && verdict != hostabi.VerdictDeny:
+		p.stats.errors.Add(1)
+		return 0, p.outputFault(c, fmt.Errorf("returned %d, which is no verdict", verdict))
+	case verdict == hostabi.VerdictAllow && len(c.mutations) > 0:
+		object, err := c.request.object()
+		if err == nil {
+			object, err = applyMutations(object, c.mutations)
+		}
+		if err != nil {
+			p.stats.errors.Add(1)
+			return 0, p.outputFault(c, err)
+		}
+		c.request.replace(object)
+	}
+	return verdict, nil
+}
+
+// narrow clears the bits of rules whose selector or conditions do not hold.
+func (p *admitter) narrow(ctx context.Context, req *request, mask uint64) (uint64, error) {
+	for n := range p.rules {
+		bit := uint64(1) << n
+		if mask&bit == 0 {
+			continue
+		}
+		ok, err := p.rules[n].matches(ctx, req)
+		if err != nil {
+			if cause := ctx.Err(); cause != nil {
+				return 0, cause
+			}
+			return 0, &Fault{Plugin: p.locked.Name, Kind: FaultMatch, Detail: err.Error(), Err: err,
+				Advice: "guard the expression with has(), or remove the plugin from plugins.lock"}
+		}
+		if !ok {
+			mask &^= bit
+		}
+	}
+	return mask, nil
+}
+
+func (p *plugin) outputFault(c *call, err error) *Fault {
+	return &Fault{Plugin: p.locked.Name, Hook: c.hook.export(), Kind: FaultOutput, Detail: firstLine(err.Error()), Err: err,
+		Advice: "this is a bug in the plugin; report it to its author"}
+}
+
+// faultMessage is what a user reads whose request a broken plugin refused.
+func faultMessage(f *Fault) string {
+	return fmt.Sprintf("%s (an operator can repair it, set failure_policy = \"ignore\" for it in plugins.lock, or remove it there)", f)
+}
+
+func refuse(r extension.AdmissionResult, plugin, message string, code int32) extension.AdmissionResult {
+	r.Allowed, r.Object = false, nil
+	r.Plugin, r.Message, r.Code = plugin, message, code
+	return r
+}
+
+// note adds the warnings and audit annotations of a call.
+func note(r *extension.AdmissionResult, plugin string, c *call) {
+	r.Warnings = append(r.Warnings, c.warnings...)
+	for _, a := range c.audit {
+		if r.AuditAnnotations == nil {
+			r.AuditAnnotations = map[string]string{}
+		}
+		r.AuditAnnotations[plugin+"/"+a.key] = a.value
+	}
+}

@@ -1,0 +1,171 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cleat-dev/cleat/hostabi"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// program is a compiled plugin with its host functions linked, ready to be
+// instantiated. It counts its users: whoever acquired it last and releases it
+// frees the machine code.
+type program struct {
+	runtime  wazero.Runtime
+	compiled wazero.CompiledModule
+
+	mu    sync.Mutex
+	users int
+}
+
+// runtimeConfig is the one place where compile settings are chosen. What enters
+// wazero's cache key (the interruption checks in the code, and nothing else that
+// may differ here) must be equal when the bundle is precompiled and when a
+// server opens it.
+func runtimeConfig(cache wazero.CompilationCache, pages uint32, interruptible bool, features api.CoreFeatures) wazero.RuntimeConfig {
+	return wazero.NewRuntimeConfig().
+		WithCoreFeatures(features).
+		WithDebugInfoEnabled(false).
+		WithCustomSections(false).
+		WithMemoryLimitPages(pages).
+		WithCloseOnContextDone(interruptible).
+		WithCompilationCache(cache)
+}
+
+// hostFunc is a host function: parameters come in stack, the result goes to
+// stack[0].
+type hostFunc func(in *instance, stack []uint64)
+
+// openProgram compiles the module, or loads it from the cache, and links the
+// host functions it imports. granted lists the capabilities whose modules may
+// be linked.
+func openProgram(ctx context.Context, config wazero.RuntimeConfig, wasm []byte, granted []string) (_ *program, err error) {
+	r := wazero.NewRuntimeWithConfig(ctx, config)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	compiled, err := r.CompileModule(ctx, wasm)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	if err := link(ctx, r, compiled.ImportedFunctions(), granted); err != nil {
+		return nil, err
+	}
+	return &program{runtime: r, compiled: compiled, users: 1}, nil
+}
+
+// link gives the runtime one host module for each import module, holding
+// exactly the functions the guest imports.
+func link(ctx context.Context, r wazero.Runtime, imports []api.FunctionDefinition, granted []string) error {
+	builders := map[string]wazero.HostModuleBuilder{}
+	linked := map[[2]string]bool{}
+	var order []string
+	known := hostFunctions(granted)
+	for _, d := range imports {
+		module, name, _ := d.Import()
+		if linked[[2]string{module, name}] {
+			continue
+		}
+		linked[[2]string{module, name}] = true
+		f, ok := known[module][name]
+		if !ok && module == hostabi.ModuleWASI && stubable(d) {
+			f, ok = wasiNosysStub, true
+		}
+		if !ok {
+			return fmt.Errorf("import %s.%s is not granted or does not exist", module, name)
+		}
+		b := builders[module]
+		if b == nil {
+			b = r.NewHostModuleBuilder(module)
+			builders[module] = b
+			order = append(order, module)
+		}
+		b.NewFunctionBuilder().
+			WithGoModuleFunction(adapt(f), d.ParamTypes(), d.ResultTypes()).
+			Export(name)
+	}
+	for _, module := range order {
+		if _, err := builders[module].Instantiate(ctx); err != nil {
+			return fmt.Errorf("link %s: %w", module, err)
+		}
+	}
+	return nil
+}
+
+// stubable reports whether a WASI function can answer ENOSYS.
+func stubable(d api.FunctionDefinition) bool {
+	results := d.ResultTypes()
+	return len(results) == 1 && results[0] == api.ValueTypeI32
+}
+
+func adapt(f hostFunc) api.GoModuleFunc {
+	return func(ctx context.Context, mod api.Module, stack []uint64) {
+		c, ok := ctx.(*callContext)
+		if !ok {
+			panic(errors.New("host function called outside a hook"))
+		}
+		in := c.inst
+		in.ctx = c
+		if in.mem == nil {
+			in.mem = mod.Memory()
+		}
+		in.hostCalls++
+		f(in, stack)
+	}
+}
+
+// hostFunctions returns the functions of the granted capabilities, by module.
+func hostFunctions(granted []string) map[string]map[string]hostFunc {
+	all := map[string]map[string]hostFunc{
+		hostabi.ModuleCore:       coreFunctions(),
+		hostabi.ModuleObject:     objectFunctions(),
+		hostabi.ModuleObjectJSON: objectJSONFunctions(),
+		hostabi.ModuleRequest:    requestFunctions(),
+		hostabi.ModuleRender:     renderFunctions(),
+	}
+	linkable := map[string]map[string]hostFunc{
+		hostabi.ModuleWASI: wasiFunctions(),
+		hostabi.ModuleEnv:  envFunctions(),
+	}
+	for _, g := range granted {
+		linkable[g] = all[g]
+	}
+	return linkable
+}
+
+// instantiate makes one instance; the caller has acquired the program.
+func (p *program) instantiate(ctx context.Context) (api.Module, error) {
+	// No name, so that any number may live side by side; no start functions,
+	// because the host calls _initialize itself, under its own deadline.
+	return p.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+}
+
+// acquire adds a user; false means that the program is already gone.
+func (p *program) acquire() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users == 0 {
+		return false
+	}
+	p.users++
+	return true
+}
+
+func (p *program) release() {
+	p.mu.Lock()
+	p.users--
+	last := p.users == 0
+	p.mu.Unlock()
+	if last {
+		// Freeing memory cannot fail in a way anybody could act on.
+		ctx := context.Background()
+		_ = p.runtime.Close(ctx)
+		_ = p.compiled.Close(ctx)
+	}
+}

@@ -1,0 +1,57 @@
+package pluginhost
+
+import (
+	"fmt"
+
+	"github.com/cleat-dev/cleat/core/extension"
+)
+
+// request is an admission request with its expensive parts fetched at most
+// once, and the object as the plugins before have left it.
+type request struct {
+	*extension.AdmissionRequest
+
+	current, old                    map[string]any
+	labels                          map[string]string
+	haveObject, haveOld, haveLabels bool
+	objectErr, oldErr, labelsErr    error
+}
+
+func (r *request) object() (map[string]any, error) {
+	if !r.haveObject {
+		r.haveObject = true
+		r.current, r.objectErr = fetch("object", r.Object)
+	}
+	return r.current, r.objectErr
+}
+
+// replace makes object the one later plugins and conditions see.
+func (r *request) replace(object map[string]any) {
+	r.current, r.haveObject, r.objectErr = object, true, nil
+}
+
+func (r *request) oldObject() (map[string]any, error) {
+	if !r.haveOld {
+		r.haveOld = true
+		r.old, r.oldErr = fetch("old object", r.OldObject)
+	}
+	return r.old, r.oldErr
+}
+
+func (r *request) namespaceLabels() (map[string]string, error) {
+	if !r.haveLabels {
+		r.haveLabels = true
+		r.labels, r.labelsErr = fetch("namespace labels", r.NamespaceLabels)
+	}
+	return r.labels, r.labelsErr
+}
+
+func fetch[T any](what string, get func() (T, error)) (value T, err error) {
+	if get == nil {
+		return value, nil
+	}
+	if value, err = get(); err != nil {
+		return value, fmt.Errorf("%s: %w", what, err)
+	}
+	return value, nil
+}

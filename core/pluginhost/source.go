@@ -1,0 +1,121 @@
+package pluginhost
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/cleat-dev/cleat/hostabi/wasmfile"
+)
+
+// Sources is where plugins come from.
+type Sources struct {
+	Embedded   fs.FS  // the bundle, by file name; nil = none
+	PluginsDir string // for file: sources; "" = none
+}
+
+// Read returns the bytes of a plugin. They are read once and those very bytes
+// are hashed, verified and compiled, so nobody can swap the file in between.
+func (s Sources) Read(p LockedPlugin) ([]byte, error) {
+	kind, name, err := p.parseSource()
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: %w", p.Name, err)
+	}
+	var file fs.File
+	switch kind {
+	case sourceEmbedded:
+		if s.Embedded == nil {
+			return nil, fmt.Errorf("plugin %s: source %s: this build has no embedded plugins", p.Name, p.Source)
+		}
+		file, err = s.Embedded.Open(name)
+	case sourceFile:
+		file, err = s.openBelow(name)
+	default:
+		return nil, fmt.Errorf("plugin %s: source %s: this build cannot pull plugins from a registry; "+
+			"download the file to the plugins directory and lock it as file:<name>.wasm", p.Name, p.Source)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)
+	}
+	data, err := readBounded(file, wasmfile.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)
+	}
+	return data, nil
+}
+
+// openBelow opens a file of the plugins directory and nothing outside it,
+// whatever symbolic links are in the way.
+func (s Sources) openBelow(name string) (_ fs.File, err error) {
+	if s.PluginsDir == "" {
+		return nil, errors.New("no plugins directory is set (--plugins-dir)")
+	}
+	root, err := os.OpenRoot(s.PluginsDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return root.Open(name)
+}
+
+// ReadFile reads a file that must be regular and at most limit bytes.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return readBounded(file, limit)
+}
+
+func readBounded(file fs.File, limit int64) (_ []byte, err error) {
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", info.Name())
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than the %d bytes allowed", info.Name(), limit)
+	}
+	return data, nil
+}
+
+// oneFile is a file system of one file in memory.
+type oneFile struct {
+	name string
+	data []byte
+}
+
+// Open implements fs.FS.
+func (f oneFile) Open(name string) (fs.File, error) {
+	if name != f.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return &openFile{oneFile: f, rest: bytes.NewReader(f.data)}, nil
+}
+
+// openFile is oneFile, open; it is its own fs.FileInfo.
+type openFile struct {
+	oneFile
+	rest *bytes.Reader
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f, nil }
+func (f *openFile) Read(b []byte) (int, error) { return f.rest.Read(b) }
+func (f *openFile) Close() error               { return nil }
+func (f *openFile) Name() string               { return f.name }
+func (f *openFile) Size() int64                { return int64(len(f.data)) }
+func (f *openFile) Mode() fs.FileMode          { return 0o444 }
+func (f *openFile) ModTime() time.Time         { return time.Time{} }
+func (f *openFile) IsDir() bool                { return false }
+func (f *openFile) Sys() any                   { return nil }

@@ -1,0 +1,146 @@
+package hostabi
+
+import "encoding/json"
+
+// DatastoreRequest asks where cluster state lives.
+type DatastoreRequest struct {
+	Endpoint string `json:"endpoint"`  // --datastore-endpoint as given; may hold a password
+	DBDir    string `json:"db_dir"`    // absolute directory for a database in a file
+	NodeName string `json:"node_name"` // this node
+}
+
+// Datastore drivers the core can run.
+const (
+	DatastoreDriverKine = "kine" // kine on a unix socket in front of Endpoint
+	DatastoreDriverEtcd = "etcd" // an etcd somebody else runs, at Endpoint
+)
+
+// DatastorePlan says how the core is to reach cluster state.
+type DatastorePlan struct {
+	Driver      string         `json:"driver"`      // a DatastoreDriver constant
+	Endpoint    string         `json:"endpoint"`    // what the driver dials; may hold a secret, never logged
+	Description string         `json:"description"` // for the log, without secrets
+	TLS         TLSFiles       `json:"tls"`
+	Pool        PoolPlan       `json:"pool"`
+	Compaction  CompactionPlan `json:"compaction"`
+	Shared      bool           `json:"shared"` // several servers may use this datastore at once
+}
+
+// TLSFiles are PEM files for the connection to a datastore; empty = not used.
+type TLSFiles struct {
+	CAFile   string `json:"ca_file,omitempty"`
+	CertFile string `json:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty"`
+}
+
+// PoolPlan bounds the connections of a driver; 0 leaves the driver's default.
+type PoolPlan struct {
+	MaxOpen                int `json:"max_open,omitempty"`
+	MaxIdle                int `json:"max_idle,omitempty"`
+	ConnMaxLifetimeSeconds int `json:"conn_max_lifetime_seconds,omitempty"`
+}
+
+// CompactionPlan says how the driver drops old revisions; 0 leaves the
+// driver's default, except IntervalSeconds, where 0 turns compaction off.
+type CompactionPlan struct {
+	IntervalSeconds int   `json:"interval_seconds"`
+	TimeoutSeconds  int   `json:"timeout_seconds,omitempty"`
+	MinRetain       int64 `json:"min_retain,omitempty"` // revisions
+	BatchSize       int64 `json:"batch_size,omitempty"` // revisions
+}
+
+// Values of CNIRequest.ProxyMode.
+const (
+	ProxyModeNFTables = "nftables"
+	ProxyModeIPTables = "iptables"
+)
+
+// CNIRequest asks how the pods of a node reach each other. It is put at node
+// start and again when one of its facts changes.
+type CNIRequest struct {
+	Plugin         string   `json:"plugin"`          // --cni, the plugin asked
+	FlannelBackend string   `json:"flannel_backend"` // --flannel-backend as given
+	ClusterCIDRs   []string `json:"cluster_cidrs"`
+	ServiceCIDRs   []string `json:"service_cidrs"`
+	ClusterDomain  string   `json:"cluster_domain"`
+	ProxyMode      string   `json:"proxy_mode"` // a ProxyMode constant
+	Node           CNINode  `json:"node"`
+}
+
+// CNINode is what is known about the node.
+type CNINode struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	Interface string   `json:"interface"` // link of the node address, "" if unknown
+	MTU       int      `json:"mtu"`       // of Interface, 0 if unknown
+	PodCIDRs  []string `json:"pod_cidrs"` // as assigned to the Node; a plugin that needs them fails while empty
+}
+
+// Network drivers the core can run.
+const (
+	CNIDriverFlannel = "flannel" // the flannel library keeps routes between nodes
+	CNIDriverBridge  = "bridge"  // one node; masquerade and forwarding only
+	CNIDriverNone    = "none"    // somebody else's CNI writes the conflist
+)
+
+// CNIPlan says how the core is to connect pods.
+type CNIPlan struct {
+	Driver       string `json:"driver"` // a CNIDriver constant
+	Description  string `json:"description"`
+	ConflistName string `json:"conflist_name,omitempty"` // base name in the CNI configuration directory
+	// Conflist is the CNI configuration list, absent when the core is to write none.
+	Conflist json.RawMessage `json:"conflist,omitempty"`
+	MTU      int             `json:"mtu,omitempty"` // of pod links, bytes
+	Flannel  *FlannelPlan    `json:"flannel,omitempty"`
+	Bridge   *BridgePlan     `json:"bridge,omitempty"`
+	// Sysctls are set before the driver starts: dotted name to value. A name
+	// under net.bridge exists only once br_netfilter is loaded.
+	Sysctls     map[string]string `json:"sysctls,omitempty"`
+	RemoveLinks []string          `json:"remove_links,omitempty"` // links another plan left behind
+	Manifests   []PlanManifest    `json:"manifests,omitempty"`    // handed to the deployer
+}
+
+// Flannel backends the core can run.
+const (
+	FlannelVXLAN  = "vxlan"
+	FlannelHostGW = "host-gw"
+)
+
+// FlannelPlan is what the flannel driver needs.
+type FlannelPlan struct {
+	Backend    string `json:"backend"`             // a Flannel backend constant
+	Network    string `json:"network"`             // cluster CIDR
+	Interface  string `json:"interface,omitempty"` // empty = the default route's
+	VNI        int    `json:"vni,omitempty"`       // vxlan only
+	Port       int    `json:"port,omitempty"`      // vxlan only, UDP; 0 = the kernel's 8472
+	NFTables   bool   `json:"nftables"`            // rules with nftables, else iptables
+	Masquerade bool   `json:"masquerade"`          // hide pods behind the node outside Network
+}
+
+// BridgePlan is what the bridge driver needs.
+type BridgePlan struct {
+	Name       string `json:"name"`    // link
+	Network    string `json:"network"` // cluster CIDR, not masqueraded inside
+	NFTables   bool   `json:"nftables"`
+	Masquerade bool   `json:"masquerade"`
+}
+
+// PlanManifest is a file for the deployer.
+type PlanManifest struct {
+	Name    string `json:"name"` // base name with extension
+	Content string `json:"content"`
+}
+
+// DeployRequest asks what a file of the manifests directory holds.
+type DeployRequest struct {
+	File      string            `json:"file"`      // base name
+	Addon     string            `json:"addon"`     // base name up to the first dot
+	Content   string            `json:"content"`   // UTF-8 text
+	Variables map[string]string `json:"variables"` // CLUSTER_DNS and so on, without percent signs
+}
+
+// DeployResult is what the core is to apply, in order.
+type DeployResult struct {
+	Objects  []json.RawMessage `json:"objects"` // each with apiVersion, kind and metadata.name
+	Warnings []string          `json:"warnings,omitempty"`
+}

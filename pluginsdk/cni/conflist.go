@@ -1,0 +1,131 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// BridgeNetwork is what a CNI configuration list needs that puts the pods of a
+// node on one bridge, with host ports.
+type BridgeNetwork struct {
+	Name      string   // of the network; host-local keeps its leases under it
+	Bridge    string   // link
+	MTU       int      // bytes
+	PodCIDRs  []string // one range for each family
+	Routes    []string // destinations pods reach through the bridge besides the default
+	ProxyMode string   // a hostabi.ProxyMode constant; host ports use the same tool
+}
+
+// Conflist returns the configuration list: the reference plugins bridge,
+// host-local and portmap. Masquerading is left to the node.
+func (n BridgeNetwork) Conflist() (json.RawMessage, error) {
+	type subnet struct {
+		Subnet string `json:"subnet"`
+	}
+	type route struct {
+		Dst string `json:"dst"`
+	}
+	ranges := [][]subnet{}
+	for _, cidr := range n.PodCIDRs {
+		ranges = append(ranges, []subnet{{cidr}})
+	}
+	routes := []route{}
+	for _, cidr := range n.Routes {
+		routes = append(routes, route{cidr})
+	}
+	return json.Marshal(map[string]any{
+		"cniVersion": "1.0.0",
+		"name":       n.Name,
+		"plugins": []any{
+			map[string]any{
+				"type":             "bridge",
+				"bridge":           n.Bridge,
+				"isDefaultGateway": true,
+				"hairpinMode":      true,
+				"forceAddress":     true,
+				"ipMasq":           false,
+				"mtu":              n.MTU,
+				"ipam": map[string]any{
+					"type":    "host-local",
+					"ranges":  ranges,
+					"routes":  routes,
+					"dataDir": "/var/lib/cni/networks",
+				},
+			},
+			map[string]any{
+				"type":         "portmap",
+				"capabilities": map[string]bool{"portMappings": true},
+				"backend":      n.ProxyMode,
+			},
+		},
+	})
+}
+
+// Sysctls returns the settings a node needs that routes between its pods and
+// the network, and whose service rules must see traffic that stays on a bridge.
+func Sysctls() map[string]string {
+	return map[string]string{
+		"net.ipv4.ip_forward":                "1",
+		"net.bridge.bridge-nf-call-iptables": "1",
+	}
+}
+
+// IPv4 checks that a list of CIDRs from the request has an IPv4 one and no
+// other family, and returns the first. field names the list in the error.
+func IPv4(field string, cidrs []string) (string, error) {
+	if len(cidrs) == 0 {
+		return "", fmt.Errorf("%s is empty, want an IPv4 CIDR", field)
+	}
+	for _, cidr := range cidrs {
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return "", fmt.Errorf("%s: %q is not a CIDR", field, cidr)
+		}
+		if !prefix.Addr().Is4() {
+			return "", fmt.Errorf("%s: %q is not IPv4, which is all this plugin connects", field, cidr)
+		}
+	}
+	return cidrs[0], nil
+}
+
+// PodCIDR returns the IPv4 range of the node's pods.
+func PodCIDR(node hostabi.CNINode) (string, error) {
+	if len(node.PodCIDRs) == 0 {
+		return "", fmt.Errorf("node %q has no pod CIDR yet; ask again when the controller manager has assigned one", node.Name)
+	}
+	return IPv4("pod CIDRs of node "+node.Name, node.PodCIDRs)
+}
+
+// UseNFTables tells from the request whether rules go to nftables or iptables.
+func UseNFTables(proxyMode string) (bool, error) {
+	switch proxyMode {
+	case hostabi.ProxyModeNFTables:
+		return true, nil
+	case hostabi.ProxyModeIPTables:
+		return false, nil
+	}
+	return false, fmt.Errorf("proxy mode %q is unknown; use %s or %s", proxyMode, hostabi.ProxyModeNFTables, hostabi.ProxyModeIPTables)
+}
+
+// MTU returns the MTU of pod links: the wanted one, or else that of the node's
+// link less overhead. An unknown node link counts as 1500 bytes.
+func MTU(wanted int, node hostabi.CNINode, overhead int) (int, error) {
+	link := node.MTU
+	if link == 0 {
+		link = 1500
+	}
+	switch most := link - overhead; {
+	case wanted == 0:
+		wanted = most
+	case wanted > most:
+		return 0, fmt.Errorf("mtu %d does not fit: link %q takes %d bytes and the overlay %d of them; use at most %d",
+			wanted, node.Interface, link, overhead, most)
+	}
+	if wanted < 576 {
+		return 0, fmt.Errorf("mtu %d is too small for IPv4; use 576 or more", wanted)
+	}
+	return wanted, nil
+}
