@@ -178,9 +178,15 @@ $(payload)/plugins.lock: plugins.lock $(plugins)
 	cp $(plugins) $(payload)/plugins
 	cp $< $@
 
-$(bundle)/plugincache.done: $(payload)/plugins.lock go.mod build/toolchain $(call module_files,core/pluginhost) $(pack)
-	go run ./core/pluginhost/precompile -plugins $(payload)/plugins -out $(bundle)/plugincache
-	$(pack) each -o $(payload)/plugincache $(bundle)/plugincache
+# Rewritten only when a plugin's bytes change: compiling them takes a while.
+$(bundle)/plugins.sha256: $(plugins)
+	@sha256sum $(plugins) >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# What decides how wazero compiles and how it names what it compiled.
+compiler_files := go.mod $(addprefix core/pluginhost/,cache.go precompile.go program.go precompile/main.go)
+$(bundle)/plugincache.done: $(bundle)/plugins.sha256 $(compiler_files) build/toolchain | $(payload)/plugins.lock
+	go run ./core/pluginhost/precompile -plugins $(payload)/plugins -out $(payload)/plugincache
 	@touch $@
 
 # The linter is pinned by a module of its own.

@@ -4,7 +4,6 @@
 // from the disk.
 //
 //	pack files  -o bin.tar.zst NAME...                 executables, as bin/<base name>
-//	pack each   -o cache DIR                           every file of a directory, by itself, as <file>.zst
 //	pack images -o images.tar[.zst] -from DIR SPEC...  container images, as an OCI layout
 //
 // Beside an archive it writes <archive>.sha256, the digest in hex.
@@ -29,7 +28,7 @@ func main() {
 
 func run(args []string, stderr io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("say what to pack: files, each or images")
+		return errors.New("say what to pack: files or images")
 	}
 	flags := flag.NewFlagSet("pack "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -50,13 +49,11 @@ func run(args []string, stderr io.Writer) error {
 	switch args[0] {
 	case "files":
 		archive, err = executables(flags.Args())
-	case "each":
-		return each(*out, flags.Args())
 	case "images":
 		archive, err = layout(*from, flags.Args())
 		level = fastest // the layers inside are compressed already
 	default:
-		return fmt.Errorf("%q is not a thing to pack: use files, each or images", args[0])
+		return fmt.Errorf("%q is not a thing to pack: use files or images", args[0])
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)

@@ -92,46 +92,6 @@ func TestFilesDependOnlyOnNamesAndBytes(t *testing.T) {
 	}
 }
 
-func TestEach(t *testing.T) {
-	from, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
-	if err := os.MkdirAll(filepath.Join(from, "v1"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(from, "v1", "code"), strings.Repeat("code", 1000), 0o600)
-	pack(t, "each", "-o", out, from)
-	z, err := zstd.NewReader(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	packed := read(t, filepath.Join(out, "v1", "code.zst"))
-	if plain, err := z.DecodeAll(packed, nil); err != nil || string(plain) != strings.Repeat("code", 1000) {
-		t.Errorf("got %d bytes, %v", len(plain), err)
-	}
-	var header zstd.Header
-	if err := header.Decode(packed); err != nil || header.FrameContentSize != 4000 {
-		t.Errorf("the header says %d bytes, %v", header.FrameContentSize, err)
-	}
-	if err := os.Remove(filepath.Join(from, "v1", "code")); err != nil {
-		t.Fatal(err)
-	}
-	pack(t, "each", "-o", out, from)
-	if _, err := os.Stat(filepath.Join(out, "v1", "code.zst")); err == nil {
-		t.Error("a file that went is still in the output")
-	}
-}
-
-func TestEachRefusesLinks(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "x")); err != nil {
-		t.Fatal(err)
-	}
-	err := run([]string{"each", "-o", filepath.Join(t.TempDir(), "o"), dir}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), `"x"`) {
-		t.Errorf("got %v, want an error that names x", err)
-	}
-}
-
 const toolSpec = `{"ref": "example.test/tool:1", "config": {"User": "1:1", "Cmd": ["/bin/tool"]},
 	"dirs": [{"path": "/tmp", "mode": "1777"}],
 	"files": [{"path": "/bin/tool", "mode": "0755", "from": "tool"}, {"path": "/etc/motd", "mode": "0644", "text": "hi\n"}],

@@ -35,15 +35,11 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 	}
 	return apiserver.New(cfg, files, func(ctx context.Context) error {
 		plan := store.Plan()
-		defer super.SetHandler(nil)
 		return program.Run(ctx, embedapiserver.Datastore{
 			Endpoints: []string{store.Endpoint()},
 			CAFile:    plan.TLS.CAFile, CertFile: plan.TLS.CertFile, KeyFile: plan.TLS.KeyFile,
 			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
-		}, func(s embedapiserver.Serving) {
-			super.SetSNICertificate(s.LoopbackName, s.LoopbackCertificate)
-			super.SetHandler(s.Handler)
-		})
+		}, super)
 	}), nil
 }
 

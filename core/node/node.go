@@ -21,6 +21,7 @@ import (
 	embedkubelet "github.com/cleat-dev/cleat/core/internal/embed/kubelet"
 	embedproxy "github.com/cleat-dev/cleat/core/internal/embed/kubeproxy"
 	"github.com/cleat-dev/cleat/core/internal/embed/payload"
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/extract"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/token"
@@ -56,7 +57,11 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		BinDir: extract.BinDir(data.Payload(), programs.Digest),
 		Start: func(ctx context.Context, configPath string) error {
 			kernel.Report(ctx, "unpacking runc, the shim and the CNI plugins")
-			if _, err := extract.Extract(ctx, data.Payload(), programs.Digest, programs.Open); err != nil {
+			binDir, err := extract.Extract(ctx, data.Payload(), programs.Digest, programs.Open)
+			if err != nil {
+				return err
+			}
+			if err := quirks.PrependPath(binDir); err != nil {
 				return err
 			}
 			return embedcontainerd.Run(ctx, configPath)

@@ -161,9 +161,10 @@ func (p *plugin) outputFault(c *call, err error) *Fault {
 		Advice: "this is a bug in the plugin; report it to its author"}
 }
 
-// faultMessage is what a user reads whose request a broken plugin refused.
+// faultMessage is what a user reads whose request a broken plugin refused. The
+// result names the plugin itself.
 func faultMessage(f *Fault) string {
-	return fmt.Sprintf("%s (an operator can repair it, set failure_policy = \"ignore\" for it in plugins.lock, or remove it there)", f)
+	return fmt.Sprintf("did not decide: %s (an operator can repair it, set failure_policy = \"ignore\" for it in plugins.lock, or remove it there)", f.describe())
 }
 
 func refuse(r extension.AdmissionResult, plugin, message string, code int32) extension.AdmissionResult {

@@ -36,17 +36,19 @@ type Fault struct {
 	Err    error
 }
 
-func (f *Fault) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "plugin %s", f.Plugin)
+func (f *Fault) Error() string { return "plugin " + f.Plugin + ": " + f.describe() }
+
+// describe is the error without the plugin's name, for a place that has it
+// already.
+func (f *Fault) describe() string {
+	text := f.Detail
 	if f.Hook != "" {
-		fmt.Fprintf(&b, ": %s", f.Hook)
+		text = f.Hook + ": " + text
 	}
-	fmt.Fprintf(&b, ": %s", f.Detail)
 	if f.Advice != "" {
-		fmt.Fprintf(&b, "; %s", f.Advice)
+		text += "; " + f.Advice
 	}
-	return b.String()
+	return text
 }
 
 func (f *Fault) Unwrap() error { return f.Err }

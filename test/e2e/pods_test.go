@@ -177,7 +177,7 @@ func testDeletion(t *testing.T, c *cluster) {
 	}
 	// Each prints the traces of one kind, with the pod's numbers as arguments.
 	traces := map[string]string{
-		"processes":         `grep -l -a -e "$2" /proc/[0-9]*/cmdline | grep -v -e "^/proc/$$/" -e /proc/self`,
+		"processes":         `for p in /proc/[0-9]*; do read -r name <$p/comm && [ "$name" = containerd-shim ] && grep -q -a -e "$2" $p/cmdline && echo $p; done`,
 		"mounts":            `grep -e "$1" -e "$2" -e "$3" /proc/1/mountinfo`,
 		"cgroups":           `find /sys/fs/cgroup -type d \( -name "*$1*" -o -name "*$(echo "$1" | tr - _)*" -o -name "*$2*" \)`,
 		"kubelet directory": `find /var/lib/kubelet/pods /var/lib/cleat/agent/kubelet/pods -maxdepth 1 -name "$1"`,

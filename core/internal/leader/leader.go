@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,20 +22,36 @@ import (
 // this one could not renew it for a whole lease time.
 var ErrLost = errors.New("lost the lease to another server: the datastore or the API server was too slow to renew it")
 
+// timing is how long a lease lasts unrenewed, for how long its holder tries to
+// renew it, and the pause between tries.
+type timing struct{ lease, renew, retry time.Duration }
+
 // Gate holds one lease in kube-system. The zero Gate is open: it runs at once.
 type Gate struct {
 	kubeconfig, name, identity string
-	standby                    atomic.Bool
+	timing                     timing
+	elector                    atomic.Pointer[leaderelection.LeaderElector] // of the Run under way
 }
 
 // NewGate returns a gate for the lease name, held as identity (the node name),
 // with the identity of kubeconfig, which must be allowed to write the lease.
 func NewGate(kubeconfig, name, identity string) *Gate {
-	return &Gate{kubeconfig: kubeconfig, name: name, identity: identity}
+	return &Gate{
+		kubeconfig: kubeconfig, name: name, identity: identity,
+		timing: timing{lease: 15 * time.Second, renew: 10 * time.Second, retry: 2 * time.Second},
+	}
 }
 
-// Standby reports whether the gate waits while another server leads.
-func (g *Gate) Standby() bool { return g.standby.Load() }
+// Standby reports whether the gate waits while another server leads. It does
+// not while the gate has yet to ask who does.
+func (g *Gate) Standby() bool {
+	elector := g.elector.Load()
+	if elector == nil {
+		return false
+	}
+	leader := elector.GetLeader()
+	return leader != "" && leader != g.identity
+}
 
 // Run waits for the lease, then calls run, whose context also ends when the
 // lease is lost; it returns after run has.
@@ -48,26 +63,13 @@ func (g *Gate) Run(ctx context.Context, run func(ctx context.Context) error) err
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.kubeconfig, err)
 	}
+	config.Timeout = g.timing.renew / 2 // so that a request that hangs leaves time for another
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.kubeconfig, err)
 	}
-	// The lease is given up only after run has returned, so it outlives ctx.
-	g.standby.Store(true)
-	holding, release := context.WithCancel(context.WithoutCancel(ctx))
-	defer release()
-	waiting := context.AfterFunc(ctx, func() {
-		if g.standby.Load() {
-			release()
-		}
-	})
-	defer waiting()
 
-	// Either the elector hands over or it has ended for good: whoever comes
-	// first to handover decides.
-	var handover sync.Once
-	var result error
-	finished := make(chan struct{})
+	leads := make(chan context.Context, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: g.name},
@@ -75,41 +77,53 @@ func (g *Gate) Run(ctx context.Context, run func(ctx context.Context) error) err
 			LockConfig: resourcelock.ResourceLockConfig{Identity: g.identity},
 		},
 		Name:            g.name,
-		LeaseDuration:   15 * time.Second,
-		RenewDeadline:   10 * time.Second,
-		RetryPeriod:     2 * time.Second,
+		LeaseDuration:   g.timing.lease,
+		RenewDeadline:   g.timing.renew,
+		RetryPeriod:     g.timing.retry,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(leading context.Context) {
-				taken := false
-				handover.Do(func() { taken = true })
-				if !taken {
-					return
-				}
-				g.standby.Store(false)
-				defer close(finished)
-				defer release()
-				running, stop := context.WithCancel(ctx)
-				defer stop()
-				lost := context.AfterFunc(leading, stop)
-				defer lost()
-				result = run(running)
-				if result == nil && ctx.Err() == nil {
-					result = ErrLost
-				}
-			},
+			OnStartedLeading: func(leading context.Context) { leads <- leading },
 			OnStoppedLeading: func() {},
 		},
 	})
 	if err != nil {
 		return fmt.Errorf("lease %s: %w", g.name, err)
 	}
-	elector.Run(holding)
-	ended := false
-	handover.Do(func() { ended = true })
-	if ended {
+	g.elector.Store(elector)
+	defer g.elector.Store(nil)
+
+	// The lease is given up only after run has returned, so it outlives ctx.
+	holding, release := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		elector.Run(holding)
+	}()
+	defer func() {
+		release()
+		<-ended
+	}()
+	select {
+	case <-ctx.Done():
 		return nil
+	case <-ended:
+		return ErrLost
+	case leading := <-leads:
+		return runWhile(ctx, leading, run)
 	}
-	<-finished
-	return result
+}
+
+// runWhile calls run with a context that ends with ctx or leading.
+func runWhile(ctx, leading context.Context, run func(ctx context.Context) error) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(leading, stop)()
+	err := run(running)
+	if leading.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	if err == nil || errors.Is(err, context.Canceled) {
+		return ErrLost
+	}
+	return fmt.Errorf("%w; and then: %w", ErrLost, err)
 }

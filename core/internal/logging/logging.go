@@ -40,7 +40,16 @@ func New(w io.Writer, format string, debug bool) *slog.Logger {
 			ReplaceAttr: redact,
 		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inJSON}))
+}
+
+// inJSON writes durations as people do, 1.5s; slog would write nanoseconds.
+func inJSON(groups []string, a slog.Attr) slog.Attr {
+	a = redact(groups, a)
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return a
 }
 
 // Std returns a logger of the standard log package that writes each of its

@@ -5,8 +5,11 @@ package datastore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -80,10 +83,33 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}, 50*time.Millisecond, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		return roundTrip(ctx, client, time.Now())
+		if err := roundTrip(ctx, client, time.Now()); err != nil {
+			return err
+		}
+		return c.restrict()
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", plan.Description, err)
+	}
+	return nil
+}
+
+// restrict makes database files readable by root alone: they hold every Secret,
+// and SQLite makes them readable by all. What it makes later takes the mode of
+// its main file.
+func (c *Component) restrict() error {
+	entries, err := os.ReadDir(c.data.DB())
+	if err != nil {
+		return fmt.Errorf("database directory: %w", err)
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		// One that is gone by now was temporary.
+		if err := os.Chmod(filepath.Join(c.data.DB(), e.Name()), 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("database file: %w", err)
+		}
 	}
 	return nil
 }

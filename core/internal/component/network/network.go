@@ -139,6 +139,7 @@ func (c *Component) replan(ctx context.Context, x *executor, node *corev1.Node) 
 		defer cancel()
 		var plan hostabi.CNIPlan
 		if plan, err = c.CNI.PlanNetwork(callCtx, request); err == nil {
+			kernel.Waiting(ctx, fmt.Errorf("the driver %q is not up yet", plan.Driver))
 			err = x.begin(ctx, request, plan)
 		}
 	}

@@ -89,10 +89,7 @@ func (p *PKI) ensure(id *certs.Identity) error {
 			return err
 		}
 	}
-	server, err := LoopbackURL(p.Config)
-	if err != nil {
-		return err
-	}
+	server := p.Config.ServerURL()
 	for _, i := range identities(p.files, sans) {
 		authority := map[signer]*certs.Authority{serverCA: id.Server, clientCA: id.Client, requestHeaderCA: id.RequestHeader}[i.signer]
 		why, err := authority.EnsureLeaf(i.pair.Cert, i.pair.Key, i.leaf, p.Now())

@@ -220,19 +220,6 @@ func TestBadOptionsAreNamed(t *testing.T) {
 	}
 }
 
-func TestLoopbackURL(t *testing.T) {
-	for bind, want := range map[string]string{
-		"": "https://127.0.0.1:6443", "0.0.0.0": "https://127.0.0.1:6443", "::": "https://127.0.0.1:6443",
-		"192.0.2.7": "https://192.0.2.7:6443", "2001:db8::1": "https://[2001:db8::1]:6443",
-	} {
-		c := &config.Config{}
-		c.BindAddress, c.HTTPSListenPort = bind, 6443
-		if got, err := LoopbackURL(c); err != nil || got != want {
-			t.Errorf("%q: %q, %v; want %q", bind, got, err, want)
-		}
-	}
-}
-
 // A server that runs for a year renews without a restart.
 func TestRenewsWhileRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

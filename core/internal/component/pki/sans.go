@@ -2,29 +2,11 @@ package pki
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 
 	"github.com/cleat-dev/cleat/core/config"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
 )
-
-// LoopbackURL is where the machine's own components reach its API server.
-func LoopbackURL(c *config.Config) (string, error) {
-	host := "127.0.0.1"
-	if c.BindAddress != "" {
-		bind, err := netip.ParseAddr(c.BindAddress)
-		if err != nil {
-			return "", fmt.Errorf("--bind-address %q: %w", c.BindAddress, err)
-		}
-		// A listener on one address is not on the loopback address.
-		if !bind.IsUnspecified() {
-			host = bind.String()
-		}
-	}
-	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.HTTPSListenPort)), nil
-}
 
 // ServingNames are the DNS names and addresses by which clients know this
 // server; nobody else may have a certificate for them.

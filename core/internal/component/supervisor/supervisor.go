@@ -183,10 +183,7 @@ func (s *Supervisor) split(own http.Handler) http.Handler {
 
 // ping proves that a client which trusts the cluster's CA gets an answer.
 func (s *Supervisor) ping(ctx context.Context, addr *net.TCPAddr, pool *x509.CertPool) error {
-	target := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
-	if target.Addr().IsUnspecified() {
-		target = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), target.Port())
-	}
+	target := net.JoinHostPort(s.Config.LoopbackAddress(), strconv.Itoa(addr.Port))
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	transport := &http.Transport{
@@ -194,7 +191,7 @@ func (s *Supervisor) ping(ctx context.Context, addr *net.TCPAddr, pool *x509.Cer
 		DisableKeepAlives: true,
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+target.String()+joinapi.PathPing, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+target+joinapi.PathPing, nil)
 	if err != nil {
 		return err
 	}

@@ -26,15 +26,14 @@ type Server struct {
 	options *options.ServerRunOptions
 }
 
-// Serving is what the owner of the port needs to serve the API.
-type Serving struct {
-	// Handler is the whole chain: authentication, authorisation, aggregation.
-	// It expects the client's certificate in the request's TLS state.
-	Handler http.Handler
-	// LoopbackName and LoopbackCertificate are the server name and the
-	// certificate the API server's own clients insist on when they dial the port.
-	LoopbackName        string
-	LoopbackCertificate tls.Certificate
+// Port is the TLS port that the API server is served on by somebody else.
+type Port interface {
+	// SetSNICertificate serves cert to clients that ask for the server called name.
+	SetSNICertificate(name string, cert tls.Certificate)
+	// SetHandler serves h from now on, nil ends that. The handler is the whole
+	// chain (authentication, authorisation, aggregation) and expects the
+	// client's certificate in the request's TLS state.
+	SetHandler(h http.Handler)
 }
 
 // New parses args, each "--flag=value" as kube-apiserver takes them, and puts
@@ -72,9 +71,9 @@ type Datastore struct {
 	CompactsItself bool
 }
 
-// Run serves until ctx is done. serve is called once, when the chain exists
-// and before it is ready: readiness is the handler's /readyz.
-func (s *Server) Run(ctx context.Context, store Datastore, serve func(Serving)) error {
+// Run serves on port until ctx is done. The handler is there before the server
+// is ready: readiness is what it answers to /readyz.
+func (s *Server) Run(ctx context.Context, store Datastore, port Port) error {
 	storage := &s.options.Etcd.StorageConfig
 	storage.Transport.ServerList = store.Endpoints
 	storage.Transport.TrustedCAFile = store.CAFile
@@ -95,6 +94,13 @@ func (s *Server) Run(ctx context.Context, store Datastore, serve func(Serving)) 
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
+	// Its own clients dial as soon as they exist, which is while the chain is
+	// built; a certificate they do not know would cost them a back-off.
+	loopback, err := loopbackCertificate(config.KubeAPIs.ControlPlane.Generic.SecureServing)
+	if err != nil {
+		return err
+	}
+	port.SetSNICertificate(genericapiserver.LoopbackClientServerNameOverride, loopback)
 	ready, err := config.Complete()
 	if err != nil {
 		return fmt.Errorf("complete configuration: %w", err)
@@ -107,15 +113,8 @@ func (s *Server) Run(ctx context.Context, store Datastore, serve func(Serving)) 
 	if err != nil {
 		return fmt.Errorf("prepare the server chain: %w", err)
 	}
-	loopback, err := loopbackCertificate(chain.GenericAPIServer.SecureServingInfo)
-	if err != nil {
-		return err
-	}
-	serve(Serving{
-		Handler:             chain.GenericAPIServer.Handler,
-		LoopbackName:        genericapiserver.LoopbackClientServerNameOverride,
-		LoopbackCertificate: loopback,
-	})
+	port.SetHandler(chain.GenericAPIServer.Handler)
+	defer port.SetHandler(nil)
 	return prepared.Run(ctx)
 }
 

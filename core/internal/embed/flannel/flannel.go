@@ -43,7 +43,7 @@ const (
 
 // Options are what Run needs.
 type Options struct {
-	Kubeconfig string // of an identity with the rights of Role
+	Kubeconfig string // of an identity that may see all nodes and patch the status of its own
 	NodeName   string
 	Plan       hostabi.FlannelPlan
 	Log        *slog.Logger

@@ -3,6 +3,7 @@
 package kine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -44,9 +45,9 @@ func Run(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
 		NotifyInterval:      5 * time.Second,
 		EmulatedETCDVersion: emulatedEtcd,
 		CompactInterval:     seconds(plan.Compaction.IntervalSeconds),
-		CompactTimeout:      seconds(plan.Compaction.TimeoutSeconds),
-		CompactMinRetain:    plan.Compaction.MinRetain,
-		CompactBatchSize:    plan.Compaction.BatchSize,
+		CompactTimeout:      cmp.Or(seconds(plan.Compaction.TimeoutSeconds), 5*time.Second),
+		CompactMinRetain:    cmp.Or(plan.Compaction.MinRetain, 1000),
+		CompactBatchSize:    cmp.Or(plan.Compaction.BatchSize, 1000), // kine refuses 0
 		PollBatchSize:       500,
 	})
 	if err != nil {

@@ -50,15 +50,9 @@ func Images() (Archive, error) { return archive(files(), imagesName) }
 // payload the error is ErrNotBuilt.
 func Plugins() (fs.FS, error) { return dir(files(), pluginsDir) }
 
-// PluginCache is the machine code of the default plugins, laid out as wazero's
-// compilation cache. Without a payload the error is ErrNotBuilt.
-func PluginCache() (fs.FS, error) {
-	packed, err := dir(files(), cacheDir)
-	if err != nil {
-		return nil, err
-	}
-	return packedFS{packed}, nil
-}
+// PluginCache is the machine code of the default plugins as pluginhost's
+// Precompile wrote it. Without a payload the error is ErrNotBuilt.
+func PluginCache() (fs.FS, error) { return dir(files(), cacheDir) }
 
 // Lock is the plugins.lock the default plugins were built against. Without a
 // payload the error is ErrNotBuilt.

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"strings"
 	"testing"
 	"testing/fstest"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 func TestAbsentPayloadSaysHowToBuildIt(t *testing.T) {
@@ -57,35 +54,6 @@ func TestBuiltPayload(t *testing.T) {
 	}
 	if lock, err := read(built, lockName); err != nil || string(lock) != "[[plugin]]" {
 		t.Errorf("got %q, %v", lock, err)
-	}
-}
-
-func TestPackedFiles(t *testing.T) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	pack := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: z.EncodeAll([]byte(s), nil)} }
-	long := strings.Repeat("machine code ", 1000)
-	packed := packedFS{fstest.MapFS{"v1/aa.zst": pack(long), "v1/bb.zst": pack(""), "v1/damaged.zst": {Data: []byte("no frame at all")}}}
-
-	if body, err := fs.ReadFile(packed, "v1/aa"); err != nil || string(body) != long {
-		t.Errorf("got %d bytes, %v", len(body), err)
-	}
-	if info, err := fs.Stat(packed, "v1/aa"); err != nil || info.Size() != int64(len(long)) || info.Name() != "aa" {
-		t.Errorf("got %v, %v", info, err)
-	}
-	if _, err := fs.ReadFile(packed, "v1/damaged"); err == nil {
-		t.Error("a damaged file was read")
-	}
-	for _, name := range []string{"v1/aa.zst", "v1/cc", "../x"} {
-		if _, err := packed.Open(name); err == nil {
-			t.Errorf("%s was opened", name)
-		}
-	}
-	if err := fstest.TestFS(packedFS{fstest.MapFS{"v1/aa.zst": pack(long), "v1/bb.zst": pack("")}}, "v1/aa", "v1/bb"); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ package quirks
 
 import (
 	"fmt"
+	"os"
 
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -32,4 +33,11 @@ func Settle() error {
 	// would only repeat them in the log.
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	return nil
+}
+
+// PrependPath puts dir in front of the search path. containerd asks the shim
+// about itself, and the shim looks for runc by name, whatever it is configured
+// to run.
+func PrependPath(dir string) error {
+	return os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }

@@ -151,7 +151,7 @@ func (n *server) join(t *testing.T, name, ip, etc string) *join.Join {
 	cfg.NodeName, cfg.NodeIP = name, []string{ip}
 	return join.New(join.Options{
 		Config: &cfg, Data: paths.Data(t.TempDir()), PasswordFile: filepath.Join(etc, "node", "password"), Log: slog.New(slog.DiscardHandler),
-		Server: func() (string, error) { return pki.LoopbackURL(n.cfg) },
+		Server: func() (string, error) { return n.cfg.ServerURL(), nil },
 		Token: func() (token.Token, error) {
 			text, err := os.ReadFile(n.data.NodeToken())
 			if err != nil {
@@ -205,11 +205,7 @@ func TestTwoServersAreOneCluster(t *testing.T) {
 	mixed := &server{cfg: two.cfg, data: one.data}
 	j := mixed.join(t, "node-1", "192.0.2.9", t.TempDir())
 	run(t, "join", j)
-	url, err := pki.LoopbackURL(one.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := clientcmd.BuildConfigFromFlags(url, j.Files().Kubelet)
+	c, err := clientcmd.BuildConfigFromFlags(one.cfg.ServerURL(), j.Files().Kubelet)
 	if err != nil {
 		t.Fatal(err)
 	}
