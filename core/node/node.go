@@ -126,7 +126,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 			return err
 		}
 		return program.Run(ctx)
-	}), joinUnit)
+	}), joinUnit, kubeletUnit) // it asks for its Node, and again only a second later
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	embedcloud "github.com/cleat-dev/cleat/core/internal/embed/cloudcontroller"
 	"github.com/cleat-dev/cleat/core/internal/embed/kine"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
+	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
 	"github.com/cleat-dev/cleat/core/internal/token"
@@ -67,13 +68,14 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) 
 	host := plugins.New(func(ctx context.Context) (plugins.Host, error) { return openPlugins(ctx, cfg, data, logger) })
 	pluginsUnit := k.Add("plugins", host)
 
-	store := datastore.New(cfg, data, host, map[string]datastore.Driver{hostabi.DatastoreDriverKine: kine.Run})
-	datastoreUnit := k.Add("datastore", store, pluginsUnit)
-
+	// The two need each other's answers: bootstrap reads the datastore, and the
+	// datastore is not written before bootstrap has seen that the token fits.
 	boot := bootstrap.New(bootstrap.Options{
 		Config: cfg, Data: data, Log: logger,
-		Store: func() (bootstrap.Store, error) { return bootstrap.NewEtcdStore(store.Endpoint()) },
+		Store: func() (bootstrap.Store, error) { return etcdstore.New(datastore.Endpoint) },
 	})
+	store := datastore.New(cfg, data, host, map[string]datastore.Driver{hostabi.DatastoreDriverKine: kine.Run}, boot.MayWrite)
+	datastoreUnit := k.Add("datastore", store, pluginsUnit)
 	bootstrapUnit := k.Add("bootstrap", boot, datastoreUnit)
 
 	keys := pki.New(pki.Options{
@@ -95,7 +97,7 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) 
 			cluster, err := boot.Result()
 			return cluster.Identity, cluster.Token, err
 		},
-		Store: func() (supervisor.Store, error) { return bootstrap.NewEtcdStore(store.Endpoint()) },
+		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 

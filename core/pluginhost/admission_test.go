@@ -4,78 +4,14 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/pluginhost/guesttest"
 	"github.com/cleat-dev/cleat/hostabi"
-	"github.com/cleat-dev/cleat/hostabi/wire"
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestIndex(t *testing.T) {
-	rule := func(ops, groups, versions, resources string) hostabi.MatchRule {
-		r := hostabi.MatchRule{APIGroups: strings.Split(groups, ","), APIVersions: strings.Split(versions, ","), Resources: strings.Split(resources, ",")}
-		for op := range strings.SplitSeq(ops, ",") {
-			r.Operations = append(r.Operations, hostabi.Operation(op))
-		}
-		return r
-	}
-	tests := []struct {
-		rule    hostabi.MatchRule
-		request string // operation group version resource[/subresource]
-		want    bool
-	}{
-		{rule("CREATE", "", "v1", "pods"), "CREATE  v1 pods", true},
-		{rule("CREATE", "", "v1", "pods"), "UPDATE  v1 pods", false},
-		{rule("CREATE", "", "v1", "pods"), "CREATE  v1 pods/status", false},
-		{rule("CREATE", "", "v1", "pods"), "CREATE  v2 pods", false},
-		{rule("CREATE", "", "v1", "pods"), "CREATE apps v1 pods", false},
-		{rule("CREATE", "", "v1", "pods"), "CREATE  v1 nodes", false},
-		{rule("CREATE,UPDATE", "", "v1", "nodes,pods"), "UPDATE  v1 pods", true},
-		{rule("*", "", "v1", "pods"), "CONNECT  v1 pods", true},
-		{rule("*", "", "v1", "pods"), "WATCH  v1 pods", false},
-		{rule("CREATE", "*", "*", "deployments"), "CREATE apps v1beta1 deployments", true},
-		{rule("CREATE", "apps,batch", "v1", "*"), "CREATE batch v1 jobs", true},
-		{rule("CREATE", "apps", "v1", "*"), "CREATE apps v1 deployments/scale", false},
-		{rule("UPDATE", "apps", "v1", "deployments/*"), "UPDATE apps v1 deployments/scale", true},
-		{rule("UPDATE", "apps", "v1", "deployments/*"), "UPDATE apps v1 deployments", false},
-		{rule("UPDATE", "*", "*", "*/scale"), "UPDATE apps v1 deployments/scale", true},
-		{rule("UPDATE", "*", "*", "*/scale"), "UPDATE apps v1 deployments/status", false},
-		{rule("UPDATE", "*", "*", "*/*"), "UPDATE apps v1 deployments/status", true},
-		{rule("UPDATE", "*", "*", "*/*"), "UPDATE apps v1 deployments", true},
-		{rule("UPDATE", "", "v1", "pods/ephemeralcontainers"), "UPDATE  v1 pods/ephemeralcontainers", true},
-	}
-	for _, test := range tests {
-		var ix index
-		ix.add(0, []hostabi.MatchRule{rule("DELETE", "other", "v1", "things"), test.rule})
-		f := strings.Split(test.request, " ")
-		resource, sub, _ := strings.Cut(f[3], "/")
-		if got := ix.handles(hostabi.Operation(f[0]), f[1], f[2], resource, sub); got != test.want {
-			t.Errorf("rule %v, request %q: handled %t, want %t", test.rule, test.request, got, test.want)
-		}
-		masks := make([]uint64, 1)
-		ix.match(masks, hostabi.Operation(f[0]), f[1], f[2], resource, sub)
-		if want := map[bool]uint64{true: 2}[test.want]; masks[0] != want {
-			t.Errorf("rule %v, request %q: mask %b, want %b", test.rule, test.request, masks[0], want)
-		}
-	}
-}
-
-func TestHandlesAllocatesNothing(t *testing.T) {
-	h := lockOf(t, hook("fine", guesttest.I32(0)).Wasm()).open(t)
-	if n := testing.AllocsPerRun(100, func() {
-		if !h.Handles(hostabi.OperationCreate, "", "v1", "pods", "") || h.Handles(hostabi.OperationUpdate, "coordination.k8s.io", "v1", "leases", "") {
-			t.Fatal("wrong answer")
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
 
 // registerPaths is a cleat_init that registers the texts, which it finds in
 // data one behind the other, and fails with the first negative answer. The
@@ -277,106 +213,6 @@ func TestReadNeedsReadPath(t *testing.T) {
 	}
 }
 
-// TestRulesMask has a guest return the mask as its error number, to see which
-// rules reached it.
-func TestRulesMask(t *testing.T) {
-	rule := func(name string, change func(*hostabi.MatchRule)) hostabi.MatchRule {
-		r := guesttest.Admission("x").Admission.Rules[0]
-		r.Name = name
-		change(&r)
-		return r
-	}
-	labels := func(m map[string]string, e ...hostabi.LabelRequirement) func(*hostabi.MatchRule) {
-		return func(r *hostabi.MatchRule) {
-			r.NamespaceSelector = &hostabi.LabelSelector{MatchLabels: m, MatchExpressions: e}
-		}
-	}
-	when := func(expressions ...string) func(*hostabi.MatchRule) {
-		return func(r *hostabi.MatchRule) {
-			for i, e := range expressions {
-				r.MatchConditions = append(r.MatchConditions, hostabi.MatchCondition{Name: fmt.Sprintf("c%d", i), Expression: e})
-			}
-		}
-	}
-	rules := []hostabi.MatchRule{
-		rule("plain", func(*hostabi.MatchRule) {}),
-		rule("red", labels(map[string]string{"team": "red"})),
-		rule("blue", labels(map[string]string{"team": "blue"})),
-		rule("in", labels(nil, hostabi.LabelRequirement{Key: "team", Operator: hostabi.LabelIn, Values: []string{"blue", "red"}})),
-		rule("notin", labels(nil, hostabi.LabelRequirement{Key: "team", Operator: hostabi.LabelNotIn, Values: []string{"red"}})),
-		rule("exists", labels(nil, hostabi.LabelRequirement{Key: "zone", Operator: hostabi.LabelExists})),
-		rule("absent", labels(nil, hostabi.LabelRequirement{Key: "zone", Operator: hostabi.LabelDoesNotExist})),
-		rule("cel", when("object.spec.containers.exists(c, c.image.startsWith('b:'))", "oldObject == null")),
-		rule("celno", when("request.user.name == 'bob'")),
-		rule("celdry", when("request.dryRun")),
-		rule("celns", when("namespaceLabels['team'] == 'red' && request.namespace == 'default'")),
-	}
-	g := guesttest.Guest{Manifest: guesttest.Admission("mask", rules...)}
-	returnMask := guesttest.Code([]byte{0x42, 0}, guesttest.Get(1), []byte{0x7d, 0xa7}) // i32(0 - rules)
-	g.Hooks = map[string][]byte{hostabi.ExportAdmissionMutate: returnMask, hostabi.ExportAdmissionValidate: returnMask}
-	h := lockOf(t, g.Wasm()).open(t)
-	mask := func(req *extension.AdmissionRequest) int32 {
-		t.Helper()
-		p := h.admission.plugins[0]
-		c := &call{hook: hookValidate, request: &request{AdmissionRequest: req}}
-		masks := make([]uint64, 1)
-		h.admission.index.match(masks, req.Operation, req.Group, req.Version, req.Resource, req.Subresource)
-		_, err := p.decide(t.Context(), c, masks[0])
-		var fault *Fault
-		if err != nil && !errors.As(err, &fault) {
-			t.Fatal(err)
-		}
-		if fault == nil {
-			return 0
-		}
-		var errno hostabi.Errno
-		if !errors.As(fault.Err, &errno) {
-			t.Fatalf("fault %v", fault)
-		}
-		return -int32(errno)
-	}
-	bits := func(names ...string) (m int32) {
-		for _, n := range names {
-			m |= 1 << slices.IndexFunc(rules, func(r hostabi.MatchRule) bool { return r.Name == n })
-		}
-		return m
-	}
-	if got, want := mask(pod()), bits("plain", "red", "in", "absent", "cel", "celns"); got != want {
-		t.Errorf("mask %011b, want %011b", got, want)
-	}
-	dry := pod()
-	dry.DryRun = true
-	dry.NamespaceLabels = func() (map[string]string, error) {
-		return map[string]string{"team": "red", "zone": "z"}, nil
-	}
-	if got, want := mask(dry), bits("plain", "red", "in", "exists", "cel", "celdry", "celns"); got != want {
-		t.Errorf("dry run: mask %011b, want %011b", got, want)
-	}
-}
-
-func TestConditionErrors(t *testing.T) {
-	for expression, want := range map[string]string{
-		"object.spec.nodeName == 'x'": "no such key: nodeName",
-		"object.metadata.name":        "yields string, want bool",
-		"[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, [1,2,3,4,5,6,7,8,9,10].all(d, [1,2,3,4,5,6,7,8,9,10].all(e, [1,2,3,4,5,6,7,8,9,10].all(f, a+b+c+d+e+f > 0))))))": "cost limit exceeded",
-	} {
-		g := guesttest.Guest{Manifest: guesttest.Admission("cel"), Hooks: hook("x", guesttest.I32(0)).Hooks}
-		g.Manifest.Admission.Rules[0].MatchConditions = []hostabi.MatchCondition{{Name: "c", Expression: expression}}
-		result, err := lockOf(t, g.Wasm()).open(t).Validate(t.Context(), pod())
-		if err != nil || result.Allowed || result.Code != 500 || !strings.Contains(result.Message, want) || !strings.Contains(result.Message, "match condition c") {
-			t.Errorf("%s: got %+v, %v, want %q", expression, result, err, want)
-		}
-	}
-	g := guesttest.Guest{Manifest: guesttest.Admission("cel"), Hooks: hook("x", guesttest.I32(0)).Hooks}
-	g.Manifest.Admission.Rules[0].MatchConditions = []hostabi.MatchCondition{{Name: "c", Expression: "object.("}, {Name: "d", Expression: "1 + 1"}, {Name: "e", Expression: "secret == 1"}}
-	_, err := Inspect(g.Wasm())
-	for _, want := range []string{"match condition c", "Syntax error", "match condition d: yields int, want bool", "undeclared reference to 'secret'"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q in it", err, want)
-		}
-	}
-}
-
 // TestDenyWarnAudit has a guest use every way to speak to the client.
 func TestDenyWarnAudit(t *testing.T) {
 	i, h := guesttest.I32, guesttest.Get(0)
@@ -471,60 +307,3 @@ func TestRequestErrors(t *testing.T) {
 	}
 }
 
-// TestProjection compares what object_get encodes with the values themselves.
-func TestProjection(t *testing.T) {
-	object := map[string]any{
-		"metadata": map[string]any{"labels": map[string]any{"a.b/c": "x"}},
-		"spec": map[string]any{
-			"replicas": int64(3), "ratio": 0.5, "on": true, "off": false, "null": nil,
-			"containers": []any{
-				map[string]any{"image": "a", "ports": []any{map[string]any{"p": int64(1)}, map[string]any{"p": int64(2)}}},
-				map[string]any{"ports": []any{}},
-				"not a map",
-				map[string]any{"image": "d", "ports": []any{map[string]any{"q": int64(9)}}},
-			},
-		},
-	}
-	tests := map[string]any{
-		"spec.replicas":                 int64(3),
-		"spec.ratio":                    0.5,
-		"spec.on":                       true,
-		"spec.off":                      false,
-		"spec.null":                     nil,
-		"spec.missing.further":          nil,
-		"spec.replicas.under":           nil,
-		"metadata.labels['a.b/c']":      "x",
-		"metadata.labels":               map[string]any{"a.b/c": "x"},
-		"spec.containers[*].image":      []any{"a", nil, nil, "d"},
-		"spec.containers[*].ports[*].p": []any{int64(1), int64(2), nil},
-		"spec.missing[*].image":         []any{},
-		"spec.replicas[*]":              []any{},
-		"spec.containers[*].ports":      []any{[]any{map[string]any{"p": int64(1)}, map[string]any{"p": int64(2)}}, []any{}, nil, []any{map[string]any{"q": int64(9)}}},
-	}
-	for _, text := range slices.Sorted(maps.Keys(tests)) {
-		path, err := hostabi.ParseFieldPath(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		encoded, err := newProjection(path, []hostabi.FieldPath{path}, nil).appendValue([]byte("head"), object)
-		if err != nil {
-			t.Errorf("%s: %v", text, err)
-			continue
-		}
-		got, err := hostabi.DecodeValue(encoded[4:])
-		if err != nil {
-			t.Errorf("%s: decode: %v", text, err)
-		}
-		if diff := cmp.Diff(tests[text], got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", text, diff)
-		}
-	}
-	big := map[string]any{"l": []any{strings.Repeat("x", hostabi.MaxValueBytes/2), strings.Repeat("x", hostabi.MaxValueBytes/2)}}
-	path, _ := hostabi.ParseFieldPath("l[*]")
-	if _, err := newProjection(path, nil, nil).appendValue(nil, big); !errors.Is(err, hostabi.ErrValueSize) {
-		t.Errorf("a list over the limit: %v", err)
-	}
-	if v, _, ok := wire.Parse([]byte{6, 0, 0, 0, 0}); !ok || v.List().Len() != 0 {
-		t.Error("the empty list does not parse")
-	}
-}

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
-	"slices"
 	"time"
 
 	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/hostabi"
-	"github.com/tetratelabs/wazero/experimental"
 )
 
 // Options is what Open needs.
@@ -222,17 +219,12 @@ func (h *Host) compile(ctx context.Context, p *plugin, wasm []byte) error {
 	return nil
 }
 
-// program compiles or loads, with every processor working on the one module.
+// program compiles or loads the plugin's code.
 func (h *Host) program(ctx context.Context, p *plugin, wasm []byte) (*program, error) {
-	config := runtimeConfig(h.cache.CompilationCache, p.locked.Limits.MemoryPages, !p.locked.Trusted, p.features)
-	granted := slices.DeleteFunc(slices.Clone(p.locked.Capabilities), func(c string) bool {
-		return !slices.Contains(p.manifest.Capabilities, c)
-	})
-	return openProgram(withWorkers(ctx), config, wasm, granted)
-}
-
-func withWorkers(ctx context.Context) context.Context {
-	return experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	return openProgram(ctx, compileSpec{
+		cache: h.cache.CompilationCache, pages: p.locked.Limits.MemoryPages, trusted: p.locked.Trusted,
+		features: p.features, granted: p.locked.Capabilities,
+	}, wasm)
 }
 
 // reload reads a cold plugin again whose code was dropped, and accepts nothing

@@ -64,7 +64,7 @@ func TestLockErrors(t *testing.T) {
 		{"embedded:first.wasm", "file:../first.wasm", "relative to the plugins directory and inside it"},
 		{"embedded:first.wasm", "file:/etc/passwd", "relative to the plugins directory and inside it"},
 		{"embedded:first.wasm", "oci:registry/first:1", "must be oci:<reference>@sha256:"},
-		{"embedded:first.wasm", "https://example.com/first.wasm", "must begin with embedded:, file: or oci:"},
+		{"embedded:first.wasm", "https://example.com/first.wasm", "is neither embedded:, file: nor oci: something"},
 		{digest, strings.ToUpper(digest), "must be 64 lower-case hex digits"},
 		{"abi = '1.0'", "abi = '01.0'", `abi "01.0" must look like`},
 		{"points = ['admission']", "points = []", "points is empty"},

@@ -134,7 +134,7 @@ func (p *LockedPlugin) parseSource() (kind, rest string, err error) {
 			return "", "", fmt.Errorf("source %q must be oci:<reference>@sha256:<64 hex digits>", p.Source)
 		}
 	default:
-		return "", "", fmt.Errorf("source %q must begin with embedded:, file: or oci:", p.Source)
+		return "", "", fmt.Errorf("source %q is neither embedded:, file: nor oci: something", p.Source)
 	}
 	return kind, rest, nil
 }

@@ -50,8 +50,9 @@ func compileInto(ctx context.Context, dir string, plugins [][]byte) (err error) 
 		if err != nil {
 			return fmt.Errorf("precompile: %w", err)
 		}
-		config := runtimeConfig(cache.CompilationCache, maxMemoryPages, true, ins.features)
-		prog, err := openProgram(withWorkers(ctx), config, wasm, ins.Manifest.Capabilities)
+		prog, err := openProgram(ctx, compileSpec{
+			cache: cache.CompilationCache, pages: maxMemoryPages, features: ins.features, granted: ins.Manifest.Capabilities,
+		}, wasm)
 		if err != nil {
 			return fmt.Errorf("precompile %s: %w", ins.Manifest.Name, err)
 		}

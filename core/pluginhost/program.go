@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 // program is a compiled plugin with its host functions linked, ready to be
@@ -22,18 +24,26 @@ type program struct {
 	users int
 }
 
-// runtimeConfig is the one place where compile settings are chosen. What enters
-// wazero's cache key (the interruption checks in the code, and nothing else that
-// may differ here) must be equal when the bundle is precompiled and when a
-// server opens it.
-func runtimeConfig(cache wazero.CompilationCache, pages uint32, interruptible bool, features api.CoreFeatures) wazero.RuntimeConfig {
-	return wazero.NewRuntimeConfig().
-		WithCoreFeatures(features).
+// compileSpec is how a plugin is compiled. It is the one place where that is
+// decided: what enters wazero's cache key (the bytes, and whether loops can be
+// interrupted) must be equal when the bundle is precompiled and when a server
+// opens it.
+type compileSpec struct {
+	cache    wazero.CompilationCache
+	pages    uint32           // memory limit; not part of the code
+	trusted  bool             // no checks for a passed deadline
+	features api.CoreFeatures // what the module may use; not part of the code
+	granted  []string         // capabilities whose functions may be linked
+}
+
+func (s compileSpec) runtime(ctx context.Context) wazero.Runtime {
+	return wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+		WithCoreFeatures(s.features).
 		WithDebugInfoEnabled(false).
 		WithCustomSections(false).
-		WithMemoryLimitPages(pages).
-		WithCloseOnContextDone(interruptible).
-		WithCompilationCache(cache)
+		WithMemoryLimitPages(s.pages).
+		WithCloseOnContextDone(!s.trusted).
+		WithCompilationCache(s.cache))
 }
 
 // hostFunc is a host function: parameters come in stack, the result goes to
@@ -41,20 +51,25 @@ func runtimeConfig(cache wazero.CompilationCache, pages uint32, interruptible bo
 type hostFunc func(in *instance, stack []uint64)
 
 // openProgram compiles the module, or loads it from the cache, and links the
-// host functions it imports. granted lists the capabilities whose modules may
-// be linked.
-func openProgram(ctx context.Context, config wazero.RuntimeConfig, wasm []byte, granted []string) (_ *program, err error) {
-	r := wazero.NewRuntimeWithConfig(ctx, config)
+// host functions it imports.
+func openProgram(ctx context.Context, spec compileSpec, wasm []byte) (_ *program, err error) {
+	if !spec.trusted {
+		if wasm, err = guard(wasm); err != nil {
+			return nil, fmt.Errorf("guard: %w", err)
+		}
+	}
+	r := spec.runtime(ctx)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	compiled, err := r.CompileModule(ctx, wasm)
+	workers := experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	compiled, err := r.CompileModule(workers, wasm)
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	if err := link(ctx, r, compiled.ImportedFunctions(), granted); err != nil {
+	if err := link(ctx, r, compiled.ImportedFunctions(), spec.granted); err != nil {
 		return nil, err
 	}
 	return &program{runtime: r, compiled: compiled, users: 1}, nil

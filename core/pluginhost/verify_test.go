@@ -140,8 +140,7 @@ func TestInspectRefuses(t *testing.T) {
 // linker itself has nothing but what was granted.
 func TestUngrantedImportIsNotLinked(t *testing.T) {
 	g := hook("g", guesttest.I32(0), guesttest.HostFunction(hostabi.ModuleRequest, "deny"))
-	config := runtimeConfig(wazero.NewCompilationCache(), 16, true, 0)
-	_, err := openProgram(t.Context(), config, g.Wasm(), []string{hostabi.ModuleCore})
+	_, err := openProgram(t.Context(), compileSpec{cache: wazero.NewCompilationCache(), pages: 16, granted: []string{hostabi.ModuleCore}}, g.Wasm())
 	if err == nil || !strings.Contains(err.Error(), "import cleat_request_v1.deny is not granted") {
 		t.Errorf("got %v", err)
 	}

@@ -184,7 +184,7 @@ func (b *bench) write(lock *pluginhost.Lock) {
 
 func TestLockAfterConfigChange(t *testing.T) {
 	b := newBench(t)
-	b.put("store.wasm", store0())
+	b.put("store.wasm", storeWithConfig())
 	b.must("lock", b.dir)
 	text, err := os.ReadFile(b.lock)
 	if err == nil {
@@ -202,8 +202,8 @@ func TestLockAfterConfigChange(t *testing.T) {
 	b.wantError([]string{"lock"}, `config key "retian" is unknown to plugin store; it has retain`)
 }
 
-// store0 is store with a configuration.
-func store0() guesttest.Guest {
+// storeWithConfig is store with a configuration.
+func storeWithConfig() guesttest.Guest {
 	g := store()
 	g.Manifest.ConfigSchema = map[string]hostabi.ConfigField{"retain": {Type: hostabi.ConfigInteger, Default: json.RawMessage("1"), Doc: "how many"}}
 	return g
@@ -227,7 +227,7 @@ func TestLockRefuses(t *testing.T) {
 
 func TestListAndInspect(t *testing.T) {
 	b := newBench(t)
-	b.put("store.wasm", store0())
+	b.put("store.wasm", storeWithConfig())
 	b.deps.Embedded = fstest.MapFS{"policy.wasm": &fstest.MapFile{Data: policy(func(g *guesttest.Guest) {
 		g.Imports = []guesttest.Import{guesttest.HostFunction(hostabi.ModuleCore, "log")}
 		g.Manifest.Admission.Rules[0].MatchConditions = []hostabi.MatchCondition{{Name: "c", Expression: "object != null"}}

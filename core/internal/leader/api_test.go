@@ -14,6 +14,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -82,8 +83,9 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *api) store(w http.ResponseWriter, body []byte, code int) {
-	var lease coordinationv1.Lease
-	if err := json.Unmarshal(body, &lease); err != nil {
+	object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil) // protobuf or JSON
+	lease, ok := object.(*coordinationv1.Lease)
+	if err != nil || !ok {
 		status(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
 		return
 	}
@@ -91,13 +93,14 @@ func (s *api) store(w http.ResponseWriter, body []byte, code int) {
 		status(w, http.StatusConflict, metav1.StatusReasonConflict)
 		return
 	}
-	s.set(&lease)
+	s.set(lease)
 	reply(w, code, s.lease)
 }
 
 func (s *api) set(lease *coordinationv1.Lease) {
 	s.version++
 	lease.ResourceVersion = strconv.Itoa(s.version)
+	lease.APIVersion, lease.Kind = "coordination.k8s.io/v1", "Lease"
 	s.lease = lease
 }
 
@@ -113,7 +116,6 @@ func (s *api) hold(holder string, seconds int32) {
 	defer s.mu.Unlock()
 	now := metav1.NowMicro()
 	s.set(&coordinationv1.Lease{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
 		ObjectMeta: metav1.ObjectMeta{Name: leaseName, Namespace: "kube-system"},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity: &holder, LeaseDurationSeconds: &seconds, AcquireTime: &now, RenewTime: &now,

@@ -21,6 +21,9 @@ type Guest struct {
 	NoMarker    bool
 
 	Imports []Import
+	// Functions are called by the hooks only; the i-th has the index
+	// len(Imports)+i.
+	Functions []Function
 	// Hooks are the exported hooks by name with the code of their body, which
 	// leaves an i32. cleat_init and _initialize (which leaves nothing) may be
 	// among them.
@@ -36,6 +39,12 @@ type Guest struct {
 type Import struct {
 	Module, Name    string
 	Params, Results []hostabi.Type
+}
+
+// Function is a function that is not exported.
+type Function struct {
+	Params, Results []hostabi.Type
+	Body            []byte
 }
 
 // DataAddress is where Guest.Data is put.
@@ -129,6 +138,9 @@ func (a *assembler) module() []byte {
 		full := join([]byte{1, 4, 0x7f}, body, []byte{0x0b}) // four i32 locals
 		code = append(code, join(uleb(uint32(len(full))), full))
 		return index
+	}
+	for _, f := range g.Functions {
+		add("", f.Params, f.Results, f.Body)
 	}
 	if !g.NoMarker {
 		add(hostabi.ExportABIMarker, nil, nil, nil)

@@ -29,8 +29,8 @@ func New(cfg *config.Config, files Files, run func(ctx context.Context) error) *
 	return &Component{cfg: cfg, files: files, run: run}
 }
 
-// Run runs the API server; it is ready when /readyz, asked as any client asks,
-// says so.
+// Run runs the API server; it is ready when /readyz, asked on the port that
+// every client uses, says so.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := os.MkdirAll(filepath.Dir(c.files.AuthenticationConfig), 0o700); err != nil {
 		return fmt.Errorf("authentication configuration: %w", err)
@@ -65,5 +65,12 @@ func (c *Component) prober() (*healthprobe.Prober, error) {
 	if !roots.AppendCertsFromPEM(ca) {
 		return nil, fmt.Errorf("%s holds no certificate", c.files.ServerCA)
 	}
-	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose", &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}), nil
+	// With a certificate, because an operator may refuse anonymous requests.
+	client, err := tls.LoadX509KeyPair(c.files.KubeletClient.Cert, c.files.KubeletClient.Key)
+	if err != nil {
+		return nil, fmt.Errorf("client certificate of the API server: %w", err)
+	}
+	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose", &tls.Config{
+		RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS12,
+	}), nil
 }

@@ -2,8 +2,13 @@ package apiserver
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/componentargs"
@@ -30,6 +35,9 @@ type Pair struct{ Cert, Key string }
 var foreign = map[string]string{
 	"advertise-address":        "--advertise-address",
 	"bind-address":             "--bind-address",
+	"etcd-cafile":              "--datastore-endpoint",
+	"etcd-certfile":            "--datastore-endpoint",
+	"etcd-keyfile":             "--datastore-endpoint",
 	"etcd-servers":             "--datastore-endpoint",
 	"secure-port":              "--https-listen-port",
 	"service-cluster-ip-range": "--service-cidr",
@@ -42,7 +50,7 @@ var foreign = map[string]string{
 // are not among them: they are known when the datastore is ready.
 func Args(cfg *config.Config, f Files) ([]string, error) {
 	for _, arg := range cfg.KubeAPIServerArg {
-		key, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		key, _ := split(arg)
 		if instead, ok := foreign[key]; ok {
 			return nil, fmt.Errorf("--kube-apiserver-arg %s has no effect here; use %s", key, instead)
 		}
@@ -53,7 +61,6 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"authorization-mode":                 "Node,RBAC",
 		"bind-address":                       cfg.BindAddress,
 		"client-ca-file":                     f.ClientCA,
-		"enable-admission-plugins":           "NodeRestriction",
 		"enable-bootstrap-token-auth":        "true",
 		"etcd-servers":                       "unix://set-when-the-datastore-is-ready",
 		"kubelet-certificate-authority":      f.ServerCA,
@@ -77,24 +84,60 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"tls-cert-file":                      f.Serving.Cert,
 		"tls-private-key-file":               f.Serving.Key,
 	}
-	if ownAuthentication(cfg.KubeAPIServerArg) {
-		args["anonymous-auth"] = "false"
-	} else {
-		args["authentication-config"] = f.AuthenticationConfig
-	}
-	return componentargs.Merge(args, cfg.KubeAPIServerArg), nil
+	maps.Copy(args, authentication(cfg.KubeAPIServerArg, f.AuthenticationConfig))
+	return append(admission(cfg.KubeAPIServerArg), componentargs.Merge(args, cfg.KubeAPIServerArg)...), nil
 }
 
-// ownAuthentication tells whether the operator set up authentication with flags
-// that upstream does not take together with a configuration file.
-func ownAuthentication(extra []string) bool {
+// authentication are the arguments about anonymous requests: only health may
+// be asked for by anybody. Upstream takes neither --anonymous-auth nor --oidc-…
+// together with a configuration file about the same, so where an operator uses
+// one of them ours gives way, and no anonymous request is left.
+func authentication(extra []string, config string) map[string]string {
+	var flags bool
 	for _, arg := range extra {
-		key, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if key == "anonymous-auth" || key == "authentication-config" || strings.HasPrefix(key, "oidc-") {
-			return true
+		switch key, value := split(arg); {
+		case key == "authentication-config" && decidesAnonymous(value):
+			return nil
+		case key == "authentication-config", key == "anonymous-auth", strings.HasPrefix(key, "oidc-"):
+			flags = true
 		}
 	}
-	return false
+	if flags {
+		return map[string]string{"anonymous-auth": "false"}
+	}
+	return map[string]string{"authentication-config": config}
+}
+
+// decidesAnonymous tells whether an operator's authentication configuration
+// says which anonymous requests it wants. Of a file that cannot be read the API
+// server says why.
+func decidesAnonymous(file string) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	var config struct {
+		Anonymous *struct{} `json:"anonymous"`
+	}
+	return yaml.Unmarshal(text, &config) == nil && config.Anonymous != nil
+}
+
+// admission enables NodeRestriction beside what an operator enables, unless
+// it is named among those to disable. The flag adds up when it is repeated.
+func admission(extra []string) []string {
+	const restriction = "NodeRestriction"
+	for _, arg := range extra {
+		if key, value := split(arg); key == "disable-admission-plugins" && slices.Contains(strings.Split(value, ","), restriction) {
+			return nil
+		}
+	}
+	return []string{"--enable-admission-plugins=" + restriction}
+}
+
+// split gives the key and the value of an operator's argument.
+func split(arg string) (key, value string) {
+	key, value, _ = strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	return key, value
 }
 
 // authenticationConfig lets anybody ask for health and nothing else.

@@ -19,6 +19,7 @@
 package bootstrap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,8 +61,9 @@ type Bootstrap struct {
 
 	rounds int // of the key derivation; tests make it cheaper
 
-	mu     sync.Mutex
-	result *Result
+	mu       sync.Mutex
+	result   *Result
+	admitted admitted
 }
 
 // New makes the unit.
@@ -70,6 +72,66 @@ func New(o Options) *Bootstrap {
 		o.Now = time.Now
 	}
 	return &Bootstrap{Options: o, rounds: kdfRounds}
+}
+
+// admitted is what MayWrite found, so that Run does not derive the key again.
+type admitted struct {
+	record   []byte
+	identity *pki.Identity
+}
+
+// MayWrite says why this server must not write into the datastore: it belongs
+// to a cluster that the token does not open. It only reads.
+func (b *Bootstrap) MayWrite(ctx context.Context) error {
+	store, err := b.Store()
+	if err != nil {
+		return fmt.Errorf("open the datastore: %w", err)
+	}
+	if c, ok := store.(io.Closer); ok {
+		defer c.Close()
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	secret, err := b.findToken()
+	if err != nil {
+		return err
+	}
+	disk, err := readDisk(b.Data)
+	if err != nil {
+		return err
+	}
+	record, err := readRecord(ctx, store)
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		if id, err := disk.identity(); err != nil || id != nil {
+			return err
+		}
+		return b.mayFound(ctx, store, secret)
+	}
+	if disk.seen(record, secret) {
+		return nil
+	}
+	id, err := b.open(record, secret)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.admitted = admitted{record, id}
+	b.mu.Unlock()
+	return b.accept(id, disk, secret)
+}
+
+// identityOf opens a record, or takes what MayWrite found in it.
+func (b *Bootstrap) identityOf(record []byte, secret *secret) (*pki.Identity, error) {
+	b.mu.Lock()
+	known := b.admitted
+	b.mu.Unlock()
+	if known.identity != nil && bytes.Equal(known.record, record) {
+		return known.identity, nil
+	}
+	return b.open(record, secret)
 }
 
 // Run settles the identity, calls ready and waits for ctx to end.
@@ -126,7 +188,7 @@ func (b *Bootstrap) settle(ctx context.Context, store Store) (*Result, error) {
 	case disk.seen(record, secret):
 		id, err = disk.identity()
 	default:
-		id, err = b.open(record, secret)
+		id, err = b.identityOf(record, secret)
 	}
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+
+	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 )
 
 // limitedKV speaks as much of the etcd protocol as kine does: reads, lists,
@@ -71,7 +73,7 @@ func TestEtcdStore(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	store, err := NewEtcdStore("unix://" + socket)
+	store, err := etcdstore.New("unix://" + socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,14 @@ import (
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
+
+// Endpoint is where etcd clients dial.
+const Endpoint = "unix://" + paths.KineSocket
 
 // Driver serves plan's endpoint on the unix socket until ctx is done.
 type Driver func(ctx context.Context, socket string, plan hostabi.DatastorePlan) error
@@ -29,15 +33,18 @@ type Component struct {
 	data    paths.Data
 	plugins extension.Datastore
 	drivers map[string]Driver
+	admit   func(ctx context.Context) error
 
 	mu   sync.Mutex
 	plan hostabi.DatastorePlan
 }
 
 // New returns the unit; drivers are the ways of running a datastore that this
-// binary knows, by the name a plan calls them.
-func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver) *Component {
-	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers}
+// binary knows, by the name a plan calls them. admit is asked once the
+// datastore can be read and before it is first written: its error ends the
+// unit, so that a server that does not belong here leaves no trace.
+func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver, admit func(ctx context.Context) error) *Component {
+	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, admit: admit}
 }
 
 // Plan returns what the plugin decided; it is set once the unit is ready.
@@ -46,9 +53,6 @@ func (c *Component) Plan() hostabi.DatastorePlan {
 	defer c.mu.Unlock()
 	return c.plan
 }
-
-// Endpoint is where etcd clients dial.
-func (c *Component) Endpoint() string { return "unix://" + paths.KineSocket }
 
 // Run asks for the plan, runs its driver and probes it.
 func (c *Component) Run(ctx context.Context, ready func()) error {
@@ -72,22 +76,38 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	c.plan = plan
 	c.mu.Unlock()
 
-	client, err := newClient(c.Endpoint())
+	store, err := etcdstore.New(Endpoint)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer store.Close()
 	kernel.Report(ctx, "opening %s", plan.Description)
-	err = kernel.RunProbed(ctx, ready, func(ctx context.Context) error {
+	serving, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	admitted := false
+	err = kernel.RunProbed(serving, ready, func(ctx context.Context) error {
 		return driver(ctx, paths.KineSocket, plan)
 	}, 50*time.Millisecond, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if err := roundTrip(ctx, client, time.Now()); err != nil {
+		if _, _, err := store.Get(ctx, probeKey); err != nil {
+			return err
+		}
+		if !admitted {
+			if err := c.admit(serving); err != nil {
+				refuse(err)
+				return err
+			}
+			admitted = true
+		}
+		if err := roundTrip(ctx, store, time.Now()); err != nil {
 			return err
 		}
 		return c.restrict()
 	})
+	if ctx.Err() == nil && serving.Err() != nil {
+		return context.Cause(serving) // refused
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", plan.Description, err)
 	}
@@ -116,13 +136,11 @@ func (c *Component) restrict() error {
 
 // Check reads; it does not write, because an idle cluster should stay idle.
 func (c *Component) Check(ctx context.Context) error {
-	client, err := newClient(c.Endpoint())
+	store, err := etcdstore.New(Endpoint)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	if _, err := client.Get(ctx, probeKey); err != nil {
-		return fmt.Errorf("read: %w", err)
-	}
-	return nil
+	defer store.Close()
+	_, _, err = store.Get(ctx, probeKey)
+	return err
 }

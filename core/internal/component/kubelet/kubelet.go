@@ -76,15 +76,20 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}
 	started := time.Now()
 	return kernel.RunProbed(ctx, ready, c.run, 100*time.Millisecond, func(ctx context.Context) error {
-		if err := c.probe.Check(ctx); err != nil {
-			return err
-		}
-		node, err := client.CoreV1().Nodes().Get(ctx, c.cfg.NodeName, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		return reported(node, started)
+		return c.registered(ctx, client, started)
 	})
+}
+
+// registered asks the kubelet how it is, and the API what it said of its Node.
+func (c *Component) registered(ctx context.Context, client kubernetes.Interface, started time.Time) error {
+	if err := c.probe.Check(ctx); err != nil {
+		return err
+	}
+	node, err := client.CoreV1().Nodes().Get(ctx, c.cfg.NodeName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	return reported(node, started)
 }
 
 // Check asks the kubelet how it is.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -39,17 +40,21 @@ func Args(cfg *config.Config, kubeconfig string, clusterCIDRs []string) []string
 		"profiling":            "false",
 		"proxy-mode":           Mode(cfg),
 	}
-	// In a network namespace other than the machine's first the table size is
-	// not ours to set, and kube-proxy does not start if it tries to.
-	if unix.Access(conntrackMax, unix.W_OK) != nil {
-		for _, key := range []string{"conntrack-max-per-core", "conntrack-min"} {
-			args[key] = "0"
-		}
-		for _, key := range []string{"conntrack-tcp-timeout-established", "conntrack-tcp-timeout-close-wait"} {
-			args[key] = "0s"
-		}
-	}
+	maps.Copy(args, conntrackArgs(conntrackMax))
 	return componentargs.Merge(args, cfg.KubeProxyArg)
+}
+
+// conntrackArgs leaves the connection tracking table alone where its size, in
+// the file maximum, is not ours to set, as in a network namespace other than the
+// machine's first: kube-proxy does not start if it tries to and fails.
+func conntrackArgs(maximum string) map[string]string {
+	if unix.Access(maximum, unix.W_OK) == nil {
+		return nil
+	}
+	return map[string]string{
+		"conntrack-max-per-core": "0", "conntrack-min": "0",
+		"conntrack-tcp-timeout-established": "0s", "conntrack-tcp-timeout-close-wait": "0s",
+	}
 }
 
 // Component is the unit. Make it with New.
