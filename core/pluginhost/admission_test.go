@@ -306,4 +306,3 @@ func TestRequestErrors(t *testing.T) {
 		t.Errorf("a request that is over: %v", err)
 	}
 }
-

@@ -111,4 +111,3 @@ func TestConditionErrors(t *testing.T) {
 		}
 	}
 }
-

@@ -67,4 +67,3 @@ func TestHandlesAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-

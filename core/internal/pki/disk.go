@@ -11,6 +11,9 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/atomicfile"
 )
 
+// FirstIssue is why a certificate is issued that was not there before.
+const FirstIssue = "there was none"
+
 // EnsureKey reads the private key at file, or makes one there (0600) if the
 // file does not exist. A file that is no key is an error, never overwritten.
 func EnsureKey(file string) (keyPEM []byte, err error) {
@@ -46,7 +49,7 @@ func (a *Authority) EnsureLeaf(certFile, keyFile string, leaf Leaf, now time.Tim
 	cert, err := ReadLeaf(certFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		why = "there was none"
+		why = FirstIssue
 	case err != nil:
 		return "", err
 	default:

@@ -34,6 +34,7 @@ type Component struct {
 	plugins extension.Datastore
 	drivers map[string]Driver
 	admit   func(ctx context.Context) error
+	socket  string // where the driver serves
 
 	mu   sync.Mutex
 	plan hostabi.DatastorePlan
@@ -44,7 +45,7 @@ type Component struct {
 // datastore can be read and before it is first written: its error ends the
 // unit, so that a server that does not belong here leaves no trace.
 func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver, admit func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, admit: admit}
+	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, admit: admit, socket: paths.KineSocket}
 }
 
 // Plan returns what the plugin decided; it is set once the unit is ready.
@@ -76,7 +77,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	c.plan = plan
 	c.mu.Unlock()
 
-	store, err := etcdstore.New(Endpoint)
+	store, err := etcdstore.New("unix://" + c.socket)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	defer refuse(nil)
 	admitted := false
 	err = kernel.RunProbed(serving, ready, func(ctx context.Context) error {
-		return driver(ctx, paths.KineSocket, plan)
+		return driver(ctx, c.socket, plan)
 	}, 50*time.Millisecond, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -136,7 +137,7 @@ func (c *Component) restrict() error {
 
 // Check reads; it does not write, because an idle cluster should stay idle.
 func (c *Component) Check(ctx context.Context) error {
-	store, err := etcdstore.New(Endpoint)
+	store, err := etcdstore.New("unix://" + c.socket)
 	if err != nil {
 		return err
 	}

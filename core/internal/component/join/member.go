@@ -146,7 +146,7 @@ func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Cert
 	if err != nil {
 		return permanent{fmt.Errorf("%s: %w", c.pair.Key, err)}
 	}
-	why := "there was none"
+	why := pki.FirstIssue
 	switch old, err := pki.ReadLeaf(c.pair.Cert); {
 	case err == nil:
 		why = pki.Stale(old, key.Public(), c.leaf, signers, m.now())
@@ -175,7 +175,11 @@ func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Cert
 	if err := atomicfile.WriteFile(c.pair.Cert, certPEM, 0o644); err != nil {
 		return permanent{err}
 	}
-	m.log.Info("certificate received", "user", c.leaf.CommonName, "file", filepath.Base(c.pair.Cert), "why", why)
+	level := slog.LevelInfo
+	if why == pki.FirstIssue {
+		level = slog.LevelDebug
+	}
+	m.log.Log(ctx, level, "certificate received", "user", c.leaf.CommonName, "file", filepath.Base(c.pair.Cert), "why", why)
 	return nil
 }
 

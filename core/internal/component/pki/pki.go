@@ -97,7 +97,12 @@ func (p *PKI) ensure(id *certs.Identity) error {
 			return fmt.Errorf("certificate of %s: %w", i.leaf.CommonName, err)
 		}
 		if why != "" {
-			p.Log.Info("certificate issued", "user", i.leaf.CommonName, "why", why)
+			// A new cluster issues them all, a running one says which it renews.
+			level := slog.LevelInfo
+			if why == certs.FirstIssue {
+				level = slog.LevelDebug
+			}
+			p.Log.Log(context.Background(), level, "certificate issued", "user", i.leaf.CommonName, "why", why)
 		}
 		if i.kubeconfig == "" {
 			continue

@@ -174,7 +174,7 @@ func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request, who calle
 		joinapi.WriteStatus(w, http.StatusInternalServerError, 0, err.Error())
 		return
 	}
-	a.Log.Info("certificate issued", "node", req.Name, "user", leaf.CommonName, "serving", leaf.Server, "from", r.RemoteAddr)
+	a.Log.Debug("certificate issued", "node", req.Name, "user", leaf.CommonName, "serving", leaf.Server, "from", r.RemoteAddr)
 	text(string(certPEM))(w, r)
 }
 

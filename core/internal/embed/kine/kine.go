@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +33,28 @@ func Run(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
 		return fmt.Errorf("remove the datastore socket of an earlier run: %w", err)
 	}
 	var running sync.WaitGroup
-	_, err := endpoint.Listen(ctx, endpoint.Config{
-		WaitGroup: &running,
-		Listener:  "unix://" + socket,
+	listening := make(chan error, 1)
+	go func() { listening <- listen(ctx, &running, socket, plan) }()
+	select {
+	case err := <-listening:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		// kine tries for minutes to reach a database, and nothing stops it. It
+		// has served nobody yet, so there is nothing to wait for either.
+		return nil
+	}
+	<-ctx.Done()
+	running.Wait()
+	return nil
+}
+
+func listen(ctx context.Context, running *sync.WaitGroup, socket string, plan hostabi.DatastorePlan) error {
+	address := "unix://" + socket
+	served, err := endpoint.Listen(ctx, endpoint.Config{
+		WaitGroup: running,
+		Listener:  address,
 		Endpoint:  plan.Endpoint,
 		BackendTLSConfig: tls.Config{
 			CAFile: plan.TLS.CAFile, CertFile: plan.TLS.CertFile, KeyFile: plan.TLS.KeyFile,
@@ -53,8 +73,10 @@ func Run(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
 	if err != nil {
 		return err
 	}
-	<-ctx.Done()
-	running.Wait()
+	// What speaks etcd already kine does not serve; it gives the address back.
+	if !slices.Equal(served.Endpoints, []string{address}) {
+		return fmt.Errorf("the plan's endpoint is etcd's, which kine does not serve; the datastore plugin should plan another driver for it")
+	}
 	return nil
 }
 
