@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	node.HideForeignFlags()
 	bundle := node.EmbeddedBundle()
 	os.Exit(cli.Main(cli.Programs{
 		Server:  node.RunServer,

@@ -23,8 +23,11 @@ func (k *Kernel) watchStalls(ctx context.Context) {
 		}
 		stalled, next := k.stalled(time.Now())
 		timer.Reset(next)
+		k.reportWaits(stalled)
 		for _, s := range stalled {
-			k.reportStall(s)
+			if !waitsForOthers(s) {
+				k.reportStall(s)
+			}
 		}
 	}
 }
@@ -51,6 +54,26 @@ func (k *Kernel) stalled(now time.Time) ([]Status, time.Duration) {
 	return due, next
 }
 
+// waitsForOthers is not true of a unit that is being prepared.
+func waitsForOthers(s Status) bool { return s.State == StateWaiting && len(s.WaitingFor) > 0 }
+
+// reportWaits writes one line for all that wait for others: behind one slow
+// unit there are often many, and none of them is the matter.
+func (k *Kernel) reportWaits(stalled []Status) {
+	var waits []string
+	var longest time.Duration
+	for _, s := range stalled {
+		if waitsForOthers(s) {
+			waits = append(waits, s.Unit+" for "+strings.Join(s.WaitingFor, " and "))
+			longest = max(longest, time.Since(s.Since))
+		}
+	}
+	if len(waits) > 0 {
+		k.log.LogAttrs(context.Background(), slog.LevelWarn, "units are still waiting",
+			slog.String("waiting", strings.Join(waits, ", ")), slog.Duration("for", longest.Round(time.Second)))
+	}
+}
+
 func (k *Kernel) reportStall(s Status) {
 	attrs := []slog.Attr{
 		slog.String("unit", s.Unit),
@@ -58,7 +81,7 @@ func (k *Kernel) reportStall(s Status) {
 		slog.Time("since", s.Since),
 		slog.Duration("for", time.Since(s.Since).Round(time.Second)),
 	}
-	if len(s.WaitingFor) > 0 {
+	if len(s.WaitingFor) > 0 { // a stopping unit waits for those that need it
 		attrs = append(attrs, slog.String("waiting_for", strings.Join(s.WaitingFor, ", ")))
 	}
 	if s.Progress != "" {

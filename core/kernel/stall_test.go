@@ -81,8 +81,8 @@ func TestStallReport(t *testing.T) {
 		wantLines(t, log.take("still"))
 		time.Sleep(2 * time.Millisecond)
 		wantLines(t, log.take("still"),
-			`WARN unit is still starting unit="a" state="starting" for="10s" progress="waiting for the moon" probe_error="connection refused"`,
-			`WARN unit is still waiting unit="b" state="waiting" for="10s" waiting_for="a"`)
+			`WARN units are still waiting waiting="b for a" for="10s"`,
+			`WARN unit is still starting unit="a" state="starting" for="10s" progress="waiting for the moon" probe_error="connection refused"`)
 		time.Sleep(9 * time.Second)
 		wantLines(t, log.take("still"))
 		time.Sleep(time.Second)
@@ -130,9 +130,8 @@ func TestStallInPrepare(t *testing.T) {
 		r := start(t, k)
 		time.Sleep(11 * time.Second)
 		wantLines(t, log.take("still"),
-			`WARN unit is still waiting unit="a" state="waiting" for="10s" progress="prepare: compiling"`,
-			`WARN unit is still waiting unit="b" state="waiting" for="10s" waiting_for="a"`,
-			`WARN unit is still waiting unit="c" state="waiting" for="10s" waiting_for="a"`)
+			`WARN units are still waiting waiting="b for a, c for a" for="10s"`,
+			`WARN unit is still waiting unit="a" state="waiting" for="10s" progress="prepare: compiling"`)
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}

@@ -11,22 +11,39 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
-// lockDataDir keeps a second server off the same data directory: both would
-// write one database and one set of containers. The kernel drops the lock with
-// the process, however it ends.
-func lockDataDir(data paths.Data) (unlock func(), err error) {
-	path := filepath.Join(data.Server(), ".lock")
-	if err := os.MkdirAll(data.Server(), 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w; choose another one with --data-dir", err)
+// lockNode keeps a second server off the data directory, whose database and
+// containers both would write, and off this machine, whose sockets, network and
+// service rules there is one set of. The kernel drops the locks with the
+// process, however it ends.
+func lockNode(data paths.Data, runDir string) (unlock func(), err error) {
+	unlockData, err := lockDir(data.Server(), "on "+string(data))
+	if err != nil {
+		return nil, err
 	}
+	unlockRun, err := lockDir(runDir, "on this machine")
+	if err != nil {
+		unlockData()
+		return nil, err
+	}
+	return func() {
+		unlockRun()
+		unlockData()
+	}, nil
+}
+
+func lockDir(dir, where string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%w; is %s on a disk that can be written? --data-dir chooses another one for the data", err, dir)
+	}
+	path := filepath.Join(dir, ".lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("data directory: %w; choose another one with --data-dir", err)
+		return nil, fmt.Errorf("%w; is %s on a disk that can be written? --data-dir chooses another one for the data", err, dir)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another cleat server runs on %s%s; stop it or choose another --data-dir", data, holder(f))
+			return nil, fmt.Errorf("another cleat server runs %s%s; stop it first", where, holder(f))
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}

@@ -7,19 +7,27 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
-func TestLockDataDir(t *testing.T) {
-	data := paths.Data(t.TempDir())
-	unlock, err := lockDataDir(data)
+func TestLockNode(t *testing.T) {
+	data, run := paths.Data(t.TempDir()), t.TempDir()
+	unlock, err := lockNode(data, run)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = lockDataDir(data)
-	if err == nil || !strings.Contains(err.Error(), "another cleat server") || !strings.Contains(err.Error(), "process ") {
-		t.Errorf("second lock: got %v, want an error that names the process", err)
+	for _, tt := range []struct {
+		name string
+		data paths.Data
+		run  string
+		want string
+	}{
+		{"same data directory", data, t.TempDir(), "runs on " + string(data) + " (process "},
+		{"same machine", paths.Data(t.TempDir()), run, "runs on this machine (process "},
+	} {
+		if _, err := lockNode(tt.data, tt.run); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
 	}
 	unlock()
-	unlock, err = lockDataDir(data)
-	if err != nil {
+	if unlock, err = lockNode(data, run); err != nil {
 		t.Fatalf("after unlock: %v", err)
 	}
 	unlock()

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
 
@@ -31,7 +32,16 @@ func openPlugins(ctx context.Context, cfg *config.Config, data paths.Data, logge
 	} else if options.Lock, err = payload.Lock(); err != nil {
 		return nil, err
 	}
-	return pluginhost.Open(ctx, options)
+	host, err := pluginhost.Open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.DisableAgent {
+		if err := host.CheckCNI(cfg.CNI); err != nil {
+			return nil, errors.Join(err, host.Close(ctx))
+		}
+	}
+	return host, nil
 }
 
 // Bundle is what the binary carries of plugins, for the plugin commands. Its

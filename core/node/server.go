@@ -34,7 +34,7 @@ import (
 // is done or a unit fails. cfg is complete: loaded, detected and validated.
 func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	started := time.Now()
-	unlock, err := lockDataDir(paths.Data(cfg.DataDir))
+	unlock, err := lockNode(paths.Data(cfg.DataDir), paths.RunDir)
 	if err != nil {
 		return err
 	}

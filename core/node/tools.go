@@ -9,8 +9,13 @@ import (
 	embedcontainerd "github.com/cleat-dev/cleat/core/internal/embed/containerd"
 	"github.com/cleat-dev/cleat/core/internal/embed/crictl"
 	"github.com/cleat-dev/cleat/core/internal/embed/kubectl"
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
+
+// HideForeignFlags keeps the flags of embedded programs off the command line of
+// cleat; call it before that is built.
+func HideForeignFlags() { quirks.HideForeignFlags() }
 
 // Kubectl runs kubectl with the arguments after its name; it returns the exit code.
 func Kubectl(args []string) int { return kubectl.Run(args) }

@@ -40,24 +40,38 @@ func scheme(endpoint string) string {
 	return "…"
 }
 
-// PlanNetwork implements extension.CNI.
-func (h *Host) PlanNetwork(ctx context.Context, req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
+// CheckCNI says why the plugin called name cannot decide the network, so that
+// a wrong --cni is refused before anything runs; nil if it can.
+func (h *Host) CheckCNI(name string) error {
+	_, err := h.cni(name)
+	return err
+}
+
+func (h *Host) cni(name string) (*plugin, error) {
 	serving := h.serving(hostabi.PointCNI)
 	for _, p := range serving {
-		if p.locked.Name != req.Plugin {
-			continue
+		if p.locked.Name == name {
+			return p, nil
 		}
-		plan, claimed, err := ask[hostabi.CNIPlan](ctx, p, hookCNI, req)
-		if err != nil {
-			return hostabi.CNIPlan{}, err
-		}
-		if !claimed {
-			return hostabi.CNIPlan{}, fmt.Errorf("plugin %s was chosen by --cni but says that the network is not its own to decide", req.Plugin)
-		}
-		p.log.Info("network decided", "driver", plan.Driver, "plan", plan.Description)
-		return plan, nil
 	}
-	return hostabi.CNIPlan{}, fmt.Errorf("--cni %q names no network plugin in plugins.lock; it has %s", req.Plugin, names(serving))
+	return nil, fmt.Errorf("--cni %q names no network plugin in plugins.lock; it has %s", name, names(serving))
+}
+
+// PlanNetwork implements extension.CNI.
+func (h *Host) PlanNetwork(ctx context.Context, req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
+	p, err := h.cni(req.Plugin)
+	if err != nil {
+		return hostabi.CNIPlan{}, err
+	}
+	plan, claimed, err := ask[hostabi.CNIPlan](ctx, p, hookCNI, req)
+	if err != nil {
+		return hostabi.CNIPlan{}, err
+	}
+	if !claimed {
+		return hostabi.CNIPlan{}, fmt.Errorf("plugin %s was chosen by --cni but says that the network is not its own to decide", req.Plugin)
+	}
+	p.log.Info("network decided", "driver", plan.Driver, "plan", plan.Description)
+	return plan, nil
 }
 
 // Render implements extension.Deployer.

@@ -48,6 +48,7 @@ func TestServer(t *testing.T) {
 			{"commands", testCommands},
 			{"secrets", testSecrets},
 			{"listeners", testListeners},
+			{"README", testReadme},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
 				t.Parallel()

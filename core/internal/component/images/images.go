@@ -84,6 +84,9 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	for _, p := range c.Payload {
 		kernel.Report(ctx, "importing %s", p.Name)
 		if err := im.payload(ctx, p); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err() // cut off by the stop, not broken
+			}
 			return fmt.Errorf("embedded image archive %s: %w", p.Name, err)
 		}
 	}

@@ -22,7 +22,7 @@ const patience = 30 * time.Second
 
 func sqlite(dir string) hostabi.DatastorePlan {
 	return hostabi.DatastorePlan{
-		Endpoint:   "sqlite://" + filepath.Join(dir, "state.db") + "?_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate",
+		Endpoint:   "sqlite://" + filepath.Join(dir, "state.db") + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate",
 		Compaction: hostabi.CompactionPlan{IntervalSeconds: 300},
 	}
 }

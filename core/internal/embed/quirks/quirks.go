@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/spf13/pflag"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/rest"
@@ -40,4 +41,11 @@ func Settle() error {
 // to run.
 func PrependPath(dir string) error {
 	return os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// HideForeignFlags empties the process's flag set. Imported packages register
+// flags in it (one of them --version), and cobra would offer those as options
+// of every command.
+func HideForeignFlags() {
+	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ContinueOnError)
 }
