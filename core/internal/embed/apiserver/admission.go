@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
@@ -133,7 +136,8 @@ func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o
 // a namespace made a moment ago.
 func (p *pluginAdmission) namespaceLabels(ctx context.Context, a admission.Attributes) (map[string]string, error) {
 	name := a.GetNamespace()
-	if name == "" {
+	// A Namespace is its own namespace here, and is in none.
+	if name == "" || a.GetResource().GroupResource() == corev1.Resource("namespaces") {
 		return nil, nil
 	}
 	if p.synced() {
@@ -159,8 +163,11 @@ func (p *pluginAdmission) conclude(ctx context.Context, a admission.Attributes, 
 	}
 	for key, value := range res.AuditAnnotations {
 		plugin, name, _ := strings.Cut(key, "/")
+		// Refused is a key of another shape, and another value for one that is
+		// set, as when a plugin notes two things while it mutates and validates.
+		// Neither says anything about the request.
 		if err := a.AddAnnotation(plugin+".cleat.dev/"+name, value); err != nil {
-			return apierrors.NewInternalError(fmt.Errorf("audit annotation of plugin %s: %w", plugin, err))
+			slog.WarnContext(ctx, "an audit annotation is missing", "plugin", plugin, "annotation", name, "error", err)
 		}
 	}
 	if res.Allowed {
@@ -173,7 +180,7 @@ func (p *pluginAdmission) conclude(ctx context.Context, a admission.Attributes, 
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status:  metav1.StatusFailure,
 		Code:    res.Code,
-		Reason:  metav1.StatusReason(http.StatusText(int(res.Code))),
+		Reason:  apierrors.NewGenericServerResponse(int(res.Code), "", schema.GroupResource{}, "", "", 0, false).ErrStatus.Reason,
 		Message: message,
 	}}
 }
@@ -197,6 +204,7 @@ func versioned(obj runtime.Object, a admission.Attributes, o admission.ObjectInt
 func writeBack(a admission.Attributes, o admission.ObjectInterfaces, changed map[string]any) error {
 	if u, ok := a.GetObject().(*unstructured.Unstructured); ok {
 		u.Object = changed
+		o.GetObjectDefaulter().Default(u)
 		return nil
 	}
 	typed, err := o.GetObjectCreater().New(a.GetKind())

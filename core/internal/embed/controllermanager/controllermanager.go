@@ -3,6 +3,7 @@ package controllermanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -29,6 +30,10 @@ func New(args []string) (*Manager, error) {
 	}
 	if err := fs.Parse(args); err != nil {
 		return nil, fmt.Errorf("--kube-controller-manager-arg: %w", err)
+	}
+	if o.Generic.LeaderElection.LeaderElect && fs.Changed("leader-elect") {
+		return nil, errors.New("--kube-controller-manager-arg leader-elect would end the whole server when it stops; " +
+			"leave it out, servers that share a datastore elect one among themselves")
 	}
 	return &Manager{options: o}, nil
 }

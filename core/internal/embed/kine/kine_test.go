@@ -13,12 +13,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/core/kernel/kerneltest"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
 const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	quirks.MendKineMigration() // as the server does
+	os.Exit(m.Run())
+}
 
 func sqlite(dir string) hostabi.DatastorePlan {
 	return hostabi.DatastorePlan{
@@ -38,6 +44,7 @@ func start(t *testing.T, socket string, plan hostabi.DatastorePlan) (client *cli
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { client.Close() })
 	wait, enough := context.WithTimeout(t.Context(), patience)
 	defer enough()
 	err = kernel.Poll(wait, 20*time.Millisecond, func(ctx context.Context) error {
@@ -73,6 +80,19 @@ func create(t *testing.T, client *clientv3.Client, key, value string) *clientv3.
 	return res
 }
 
+// update writes a key whose revision is the one given and returns the next.
+func update(t *testing.T, client *clientv3.Client, key, value string, revision int64) int64 {
+	t.Helper()
+	res, err := client.Txn(t.Context()).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+		Then(clientv3.OpPut(key, value)).
+		Else(clientv3.OpGet(key)).Commit()
+	if err != nil || !res.Succeeded {
+		t.Fatalf("update of revision %d: %v, %v", revision, res, err)
+	}
+	return res.Header.Revision
+}
+
 func read(t *testing.T, client *clientv3.Client, key string) string {
 	t.Helper()
 	res, err := client.Get(t.Context(), key)
@@ -88,13 +108,12 @@ func read(t *testing.T, client *clientv3.Client, key string) string {
 func TestServesAndKeeps(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "run", "kine.sock")
-	before := func() { kerneltest.NoLeaks(t) }
 	// The first run starts what the SQL driver and grpc keep for the process.
-	_, stop := start(t, socket, sqlite(filepath.Join(t.TempDir())))
+	_, stop := start(t, socket, sqlite(t.TempDir()))
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	before()
+	kerneltest.NoLeaks(t)
 
 	client, stop := start(t, socket, sqlite(dir))
 	for path, want := range map[string]os.FileMode{filepath.Dir(socket): 0o700, socket: 0o600} {
@@ -214,14 +233,7 @@ func TestCompacts(t *testing.T) {
 	revision := create(t, client, "/test/a", "0").Header.Revision
 	first := revision
 	for n := range 20 {
-		res, err := client.Txn(t.Context()).
-			If(clientv3.Compare(clientv3.ModRevision("/test/a"), "=", revision)).
-			Then(clientv3.OpPut("/test/a", strconv.Itoa(n+1))).
-			Else(clientv3.OpGet("/test/a")).Commit()
-		if err != nil || !res.Succeeded {
-			t.Fatalf("update %d: %v, %v", n, res, err)
-		}
-		revision = res.Header.Revision
+		revision = update(t, client, "/test/a", strconv.Itoa(n+1), revision)
 	}
 	wait, enough := context.WithTimeout(t.Context(), patience)
 	defer enough()
@@ -240,5 +252,31 @@ func TestCompacts(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The write-ahead log begins anew when it has been worked off; a read that
+// never ends would keep it from doing so, and stall the next start as well.
+func TestWriteAheadLogStaysSmall(t *testing.T) {
+	const (
+		writes = 300
+		value  = 64 << 10
+		limit  = writes * value / 4
+	)
+	dir := t.TempDir()
+	client, stop := start(t, filepath.Join(dir, "kine.sock"), sqlite(dir))
+	revision := create(t, client, "/test/a", "").Header.Revision
+	for n := range writes {
+		revision = update(t, client, "/test/a", strings.Repeat(string(rune('a'+n%26)), value), revision)
+	}
+	info, err := os.Stat(filepath.Join(dir, "state.db-wal"))
+	if err != nil || info.Size() > limit {
+		t.Errorf("after %d writes of %d bytes: %v, %v, want at most %d bytes", writes, value, info, err, limit)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state.db-wal")); !os.IsNotExist(err) {
+		t.Errorf("a write-ahead log is left after the end (%v): a connection was not closed", err)
 	}
 }

@@ -44,6 +44,12 @@ func New(config *kubeletconfig.KubeletConfiguration, args []string) (*Kubelet, e
 	if err := fs.Parse(args); err != nil {
 		return nil, fmt.Errorf("--kubelet-arg: %w", err)
 	}
+	// Upstream reads these files in its command, which is not run here.
+	for _, file := range []string{"config", "config-dir"} {
+		if fs.Changed(file) {
+			return nil, fmt.Errorf("--kubelet-arg %s has no effect here; give each setting as a --kubelet-arg of its own", file)
+		}
+	}
 	if err := options.ValidateKubeletFlags(flags); err != nil {
 		return nil, fmt.Errorf("--kubelet-arg: %w", err)
 	}

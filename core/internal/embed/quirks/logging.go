@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/klog/v2"
@@ -88,8 +90,8 @@ func (h logrusHook) Fire(e *logrus.Entry) error {
 		level = slog.LevelInfo
 	}
 	attrs := make([]slog.Attr, 0, len(e.Data))
-	for key, value := range e.Data {
-		attrs = append(attrs, slog.Any(key, value))
+	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
+		attrs = append(attrs, slog.Any(key, e.Data[key]))
 	}
 	h.logger.LogAttrs(context.Background(), level, e.Message, attrs...)
 	return nil

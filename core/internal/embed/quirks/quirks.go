@@ -33,6 +33,8 @@ func Settle() error {
 	// The API server's warnings are for people; loopback clients of our own
 	// would only repeat them in the log.
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
+
+	MendKineMigration()
 	return nil
 }
 
@@ -43,9 +45,9 @@ func PrependPath(dir string) error {
 	return os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-// HideForeignFlags empties the process's flag set. Imported packages register
-// flags in it (one of them --version), and cobra would offer those as options
-// of every command.
+// HideForeignFlags keeps the process's flags out of help texts. Imported
+// packages register some (one of them --version), cobra would offer those as
+// options of every command, and the kubelet looks them up, so they must stay.
 func HideForeignFlags() {
-	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ContinueOnError)
+	pflag.CommandLine.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 }

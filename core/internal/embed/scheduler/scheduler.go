@@ -3,6 +3,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -24,6 +25,10 @@ func New(args []string) (*Scheduler, error) {
 	}
 	if err := fs.Parse(args); err != nil {
 		return nil, fmt.Errorf("--kube-scheduler-arg: %w", err)
+	}
+	if o.LeaderElection.LeaderElect && fs.Changed("leader-elect") {
+		return nil, errors.New("--kube-scheduler-arg leader-elect would end the whole server when it stops; " +
+			"leave it out, servers that share a datastore elect one among themselves")
 	}
 	return &Scheduler{options: o}, nil
 }
