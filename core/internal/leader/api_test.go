@@ -141,6 +141,13 @@ func (s *api) holder() string {
 	return *s.lease.Spec.HolderIdentity
 }
 
+// writes counts the versions of the lease.
+func (s *api) writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
 // eventually waits, looking after each request, until is holds.
 func (s *api) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()

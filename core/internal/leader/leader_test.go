@@ -63,6 +63,8 @@ func TestLeads(t *testing.T) {
 
 	cancel()
 	receive(t, "run's context ends", ended)
+	renewals := server.writes() + 2
+	server.eventually(t, "the lease is renewed while run comes to its end", func() bool { return server.writes() >= renewals })
 	if got := server.holder(); got != "me" {
 		t.Errorf("the lease is held by %q before run has returned, want %q", got, "me")
 	}

@@ -146,7 +146,9 @@ func TestRefusedBeforeTheFirstWrite(t *testing.T) {
 	store := newKV()
 	f := newFixture(t, store.serve)
 	f.admit = errors.New("the token is another cluster's")
-	if err := f.Run(t.Context(), notReady(t)); !errors.Is(err, f.admit) {
+	ctx, cancel := context.WithTimeout(t.Context(), kerneltest.Deadline)
+	defer cancel()
+	if err := f.Run(ctx, notReady(t)); !errors.Is(err, f.admit) {
 		t.Errorf("got %v, want %v", err, f.admit)
 	}
 	if store.writes != 0 {
