@@ -4,12 +4,10 @@ package controllermanager
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/componentargs"
-	"github.com/cleat-dev/cleat/core/internal/healthprobe"
-	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/core/internal/elected"
 )
 
 const healthzURL = "https://127.0.0.1:10257/healthz"
@@ -57,29 +55,9 @@ func Args(cfg *config.Config, f Files) []string {
 	return componentargs.Merge(args, cfg.KubeControllerManagerArg)
 }
 
-// Component is the unit. Make it with New.
-type Component struct {
-	run     func(ctx context.Context) error
-	standby func() bool
-	probe   *healthprobe.Prober
-}
-
-// New returns the unit; run runs the controllers until its context is done.
-// standby tells that another server does so at the moment, which is well too.
-func New(run func(ctx context.Context) error, standby func() bool) *Component {
-	return &Component{run: run, standby: standby, probe: healthprobe.New(healthzURL, nil)}
-}
-
-// Run runs the controllers; it is ready when they answer for themselves.
-func (c *Component) Run(ctx context.Context, ready func()) error {
-	defer c.probe.Close()
-	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.Check)
-}
-
-// Check asks the controllers how they are.
-func (c *Component) Check(ctx context.Context) error {
-	if c.standby() {
-		return nil
-	}
-	return c.probe.Check(ctx)
+// New returns the unit; run runs the controllers until its context is done. It
+// is ready when they answer, or while another server runs them, which standby
+// tells.
+func New(run func(ctx context.Context) error, standby func() bool) *elected.Component {
+	return elected.New(healthzURL, run, standby)
 }

@@ -3,12 +3,10 @@ package scheduler
 
 import (
 	"context"
-	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/componentargs"
-	"github.com/cleat-dev/cleat/core/internal/healthprobe"
-	"github.com/cleat-dev/cleat/core/kernel"
+	"github.com/cleat-dev/cleat/core/internal/elected"
 )
 
 const readyzURL = "https://127.0.0.1:10259/readyz"
@@ -30,29 +28,9 @@ func Args(cfg *config.Config, kubeconfig string) []string {
 	}, cfg.KubeSchedulerArg)
 }
 
-// Component is the unit. Make it with New.
-type Component struct {
-	run     func(ctx context.Context) error
-	standby func() bool
-	probe   *healthprobe.Prober
-}
-
-// New returns the unit; run runs the scheduler until its context is done.
-// standby tells that another server does so at the moment, which is well too.
-func New(run func(ctx context.Context) error, standby func() bool) *Component {
-	return &Component{run: run, standby: standby, probe: healthprobe.New(readyzURL, nil)}
-}
-
-// Run runs the scheduler; it is ready when its caches are filled.
-func (c *Component) Run(ctx context.Context, ready func()) error {
-	defer c.probe.Close()
-	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.Check)
-}
-
-// Check asks the scheduler how it is.
-func (c *Component) Check(ctx context.Context) error {
-	if c.standby() {
-		return nil
-	}
-	return c.probe.Check(ctx)
+// New returns the unit; run runs the scheduler until its context is done. It is
+// ready when the scheduler's caches are filled, or while another server
+// schedules, which standby tells.
+func New(run func(ctx context.Context) error, standby func() bool) *elected.Component {
+	return elected.New(readyzURL, run, standby)
 }
