@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -56,6 +57,9 @@ func (p *plugin) configure() error {
 		if field.value < 0 {
 			return fmt.Errorf("config %s: %d is negative; use 0 or more", field.name, field.value)
 		}
+	}
+	if c.PoolMaxOpen == 1 {
+		return errors.New("config pool_max_open: 1 is too few, kine keeps one connection for itself; use 2 or more, or 0 for no limit")
 	}
 	return nil
 }

@@ -84,6 +84,10 @@ func TestConfig(t *testing.T) {
 	}
 	plugintest.Golden(t, "configured", plan)
 
+	_, err = plugintest.Start(manifest, map[string]any{"pool_max_open": 1})
+	if err == nil || !strings.Contains(err.Error(), "config pool_max_open: 1 is too few") {
+		t.Errorf("one connection: %v", err)
+	}
 	_, err = plugintest.Start(manifest, map[string]any{"pool_max_open": -1})
 	if err == nil || !strings.Contains(err.Error(), "config pool_max_open: -1 is negative") {
 		t.Errorf("got %v", err)
