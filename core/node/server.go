@@ -62,6 +62,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 // newServer is the boot order of a server. Building it starts nothing, but it
 // refuses arguments that an embedded component would refuse.
 func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) {
+	quirks.ShowForeignFlags()
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
 

@@ -45,9 +45,21 @@ func PrependPath(dir string) error {
 	return os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-// HideForeignFlags keeps the process's flags out of help texts. Imported
-// packages register some (one of them --version), cobra would offer those as
-// options of every command, and the kubelet looks them up, so they must stay.
+// foreignFlags is the process's flag set while HideForeignFlags keeps it away.
+var foreignFlags *pflag.FlagSet
+
+// HideForeignFlags puts an empty set in place of the process's flags. Imported
+// packages register some, and cobra adds those to every command; one of them is
+// a --version that takes a value, which breaks our own.
 func HideForeignFlags() {
-	pflag.CommandLine.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+	if foreignFlags == nil {
+		foreignFlags, pflag.CommandLine = pflag.CommandLine, pflag.NewFlagSet(os.Args[0], pflag.ContinueOnError)
+	}
+}
+
+// ShowForeignFlags puts them back, for the kubelet, which looks them up.
+func ShowForeignFlags() {
+	if foreignFlags != nil {
+		pflag.CommandLine, foreignFlags = foreignFlags, nil
+	}
 }

@@ -196,13 +196,19 @@ func TestPrependPath(t *testing.T) {
 	}
 }
 
-func TestHideForeignFlags(t *testing.T) {
-	before := pflag.CommandLine
-	t.Cleanup(func() { pflag.CommandLine = before })
-	pflag.CommandLine = pflag.NewFlagSet("test", pflag.ContinueOnError)
-	pflag.CommandLine.Bool("of-a-library", false, "")
+func TestForeignFlagsComeBack(t *testing.T) {
+	all := pflag.CommandLine
 	HideForeignFlags()
-	if f := pflag.CommandLine.Lookup("of-a-library"); f == nil || !f.Hidden {
-		t.Errorf("got %+v, want a flag that is there and not shown", f)
+	HideForeignFlags() // again changes nothing
+	if pflag.CommandLine.HasFlags() {
+		t.Error("flags are left")
+	}
+	ShowForeignFlags()
+	if pflag.CommandLine != all {
+		t.Error("the set is not the one from before")
+	}
+	ShowForeignFlags()
+	if pflag.CommandLine != all {
+		t.Error("the set did not stay")
 	}
 }
