@@ -18,6 +18,27 @@ type Manifest struct {
 	Limits        Limits                 `json:"limits,omitzero"`
 	FailurePolicy FailurePolicy          `json:"failure_policy,omitempty"` // fail when absent
 	Admission     *AdmissionManifest     `json:"admission,omitempty"`      // with PointAdmission only
+	// Since ABI 1.1.
+	Lookups  []string          `json:"lookups,omitempty"`  // kinds to look up, "v1/Namespace", "apps/v1/Deployment"; with ModuleLookup
+	Deployer *DeployerManifest `json:"deployer,omitempty"` // with PointDeployer only; absent = DefaultDeployer
+}
+
+// DeployerManifest says which files of the manifests directory are offered to
+// the plugin. A pattern is a base name with at most one *, which matches
+// anything but is never empty.
+type DeployerManifest struct {
+	Files       []string `json:"files,omitempty"`       // files, such as "*.yaml"
+	Archives    []string `json:"archives,omitempty"`    // files that are no text, such as "*.tgz"
+	Directories []string `json:"directories,omitempty"` // a directory that directly holds a file of such a name
+	// Companions are text files that belong to a file, archive or directory
+	// beside them and are never offered alone: in "*.values.yaml", the * stands
+	// for its name up to the first dot.
+	Companions []string `json:"companions,omitempty"`
+}
+
+// DefaultDeployer is what a deployer without a section of its own is offered.
+func DefaultDeployer() DeployerManifest {
+	return DeployerManifest{Files: []string{"*.yaml", "*.yml", "*.json"}}
 }
 
 // ABIVersion is a version of the ABI.

@@ -49,7 +49,61 @@ func (m Manifest) Validate() error {
 	case m.Admission != nil:
 		p.checkAdmission(*m.Admission)
 	}
+	p.checkLookups(m)
+	if m.Deployer != nil {
+		p.checkDeployer(m)
+	}
 	return errors.Join(p...)
+}
+
+func (p *problems) checkLookups(m Manifest) {
+	granted := slices.Contains(m.Capabilities, ModuleLookup)
+	switch {
+	case granted && len(m.Lookups) == 0:
+		p.add("lookups", "missing; the capability %s needs the kinds it is for", ModuleLookup)
+	case !granted && len(m.Lookups) > 0:
+		p.add("lookups", "given without the capability %s", ModuleLookup)
+	case len(m.Lookups) > MaxLookups:
+		p.add("lookups", "%d kinds, the most is %d", len(m.Lookups), MaxLookups)
+		return
+	}
+	for i, text := range m.Lookups {
+		at := fmt.Sprintf("lookups[%d]", i)
+		if _, err := ParseKind(text); err != nil {
+			p.add(at, "%w", err)
+		}
+		if slices.Contains(m.Lookups[:i], text) {
+			p.add(at, "%q is given twice", clip(text))
+		}
+	}
+}
+
+func (p *problems) checkDeployer(m Manifest) {
+	d := m.Deployer
+	if !m.HasPoint(PointDeployer) {
+		p.add("deployer", "given without the point deployer")
+	}
+	if len(d.Files)+len(d.Archives)+len(d.Directories) == 0 {
+		p.add("deployer", "claims nothing; name files, archives or directories")
+	}
+	for _, list := range []struct {
+		field    string
+		patterns []string
+	}{{"files", d.Files}, {"archives", d.Archives}, {"directories", d.Directories}, {"companions", d.Companions}} {
+		at := "deployer." + list.field
+		if len(list.patterns) > MaxClaims {
+			p.add(at, "%d patterns, the most is %d", len(list.patterns), MaxClaims)
+			continue
+		}
+		for i, pattern := range list.patterns {
+			if !isPattern(pattern) {
+				p.add(fmt.Sprintf("%s[%d]", at, i), "%q is not a file name with at most one *", clip(pattern))
+			}
+			if list.field == "companions" && (!strings.HasPrefix(pattern, "*.") || len(pattern) < 3) {
+				p.add(fmt.Sprintf("%s[%d]", at, i), "%q must begin with *. and go on", clip(pattern))
+			}
+		}
+	}
 }
 
 func (p *problems) checkLimits(l Limits) {

@@ -131,16 +131,59 @@ type PlanManifest struct {
 	Content string `json:"content"`
 }
 
+// What a DeployRequest is about.
+const (
+	DeployKindFile      = "file"      // a text file: Content holds it
+	DeployKindArchive   = "archive"   // a file that is no text; it stays with the host, for render_helm
+	DeployKindDirectory = "directory" // a directory with all below it; it stays with the host, Files names it
+)
+
 // DeployRequest asks what a file of the manifests directory holds.
 type DeployRequest struct {
-	File      string            `json:"file"`      // base name
+	File      string            `json:"file"`      // base name, of a directory too
 	Addon     string            `json:"addon"`     // base name up to the first dot
-	Content   string            `json:"content"`   // UTF-8 text
+	Content   string            `json:"content"`   // UTF-8 text; empty unless Kind is DeployKindFile
 	Variables map[string]string `json:"variables"` // CLUSTER_DNS and so on, without percent signs
+
+	// Since ABI 1.1.
+	Kind       string            `json:"kind,omitempty"`       // a DeployKind constant
+	Files      []string          `json:"files,omitempty"`      // of a directory: slash-separated paths, sorted
+	Companions map[string]string `json:"companions,omitempty"` // text files beside it that the manifest claims with it, by pattern
 }
 
 // DeployResult is what the core is to apply, in order.
 type DeployResult struct {
 	Objects  []json.RawMessage `json:"objects"` // each with apiVersion, kind and metadata.name
 	Warnings []string          `json:"warnings,omitempty"`
+}
+
+// HelmRequest asks render_helm for the objects of a chart.
+type HelmRequest struct {
+	Release   string          `json:"release"`           // 1 to 53 characters of a DNS label
+	Namespace string          `json:"namespace"`         // of the release
+	Values    json.RawMessage `json:"values,omitempty"`  // an object, over the chart's own values
+	Archive   string          `json:"archive,omitempty"` // a .tgz in base64; empty = the input of the hook
+}
+
+// HelmResult is what a chart renders to. Objects are in the order in which Helm
+// installs kinds; tests are left out.
+type HelmResult struct {
+	Name     string            `json:"name"`    // of the chart
+	Version  string            `json:"version"` // of the chart
+	CRDs     []json.RawMessage `json:"crds,omitempty"`
+	Objects  []json.RawMessage `json:"objects,omitempty"`
+	Hooks    []HelmHook        `json:"hooks,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"`
+}
+
+// HelmHook is an object that Helm would create at a certain moment of a
+// release and not keep.
+type HelmHook struct {
+	Events []string        `json:"events"` // pre-install, post-upgrade, …
+	Object json.RawMessage `json:"object"`
+}
+
+// KustomizeRequest asks render_kustomize for the objects of a kustomization.
+type KustomizeRequest struct {
+	Path string `json:"path,omitempty"` // below the directory of the hook; empty = the directory itself
 }

@@ -4,7 +4,7 @@ package hostabi
 // functions, message fields and value tags are only ever added.
 const (
 	ABIMajor = 1
-	ABIMinor = 0
+	ABIMinor = 1
 )
 
 // ManifestSection is the name of the wasm custom section that holds a plugin's
@@ -19,6 +19,8 @@ const (
 	ModuleObjectJSON = "cleat_object_json_v1"
 	ModuleRequest    = "cleat_request_v1"
 	ModuleRender     = "cleat_render_v1"
+	ModuleLookup     = "cleat_lookup_v1"
+	ModuleKV         = "cleat_kv_v1"
 )
 
 // Import modules outside the capability scheme. Only the functions ForeignImports
@@ -59,7 +61,7 @@ func Points() []Point {
 
 // Capabilities returns every import module that a manifest may declare.
 func Capabilities() []string {
-	return []string{ModuleCore, ModuleObject, ModuleObjectJSON, ModuleRequest, ModuleRender}
+	return []string{ModuleCore, ModuleObject, ModuleObjectJSON, ModuleRequest, ModuleRender, ModuleLookup, ModuleKV}
 }
 
 // Operation is what an API request does to an object.
@@ -124,6 +126,7 @@ const (
 	RequestUser        RequestField = 8
 	RequestDryRun      RequestField = 9
 	RequestID          RequestField = 10
+	RequestUserUID     RequestField = 11
 )
 
 // RequestFieldNames returns the names of the request fields, indexed by field.
@@ -131,6 +134,7 @@ func RequestFieldNames() []string {
 	return []string{
 		"operation", "group", "version", "kind", "resource", "subresource",
 		"namespace", "name", "user", "dry_run", "id",
+		"user_uid",
 	}
 }
 
@@ -151,4 +155,11 @@ const (
 	MaxPaths         = 256 // registered by one instance
 	MaxManifestBytes = 64 << 10
 	MaxMatchRules    = 64 // the width of the rules bitmask
+	MaxRandomBytes   = 4 << 10
+	MaxLookups       = 64       // kinds a manifest may ask to look up
+	MaxLookupObjects = 4096     // objects one lookup_list answers for
+	MaxKeyBytes      = 253      // one key of the plugin's state
+	MaxStateValue    = 64 << 10 // one value of the plugin's state
+	MaxStateKeys     = 256      // keys of the plugin's state
+	MaxClaims        = 32       // patterns in a list of a deployer's manifest
 )

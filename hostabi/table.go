@@ -112,6 +112,12 @@ func filler(module, name, doc string, ps []Param, errs ...Errno) Function {
 		Result: resultLength, Errors: errs, Doc: doc}
 }
 
+// since marks a function as newer than the first version.
+func since(version string, f Function) Function {
+	f.Since = version
+	return f
+}
+
 // Imports returns the host functions of ABI v1, by module. The slice is the
 // caller's.
 func Imports() []Function {
@@ -119,6 +125,9 @@ func Imports() []Function {
 	pathID := number("path_id", "a number path_register returned")
 	index := number("index", "position in the flattened list of a path with [*]; -1 for a path without")
 	value := in("ptr", "len", "one encoded value")
+	kind := in("kind_ptr", "kind_len", "version/Kind or group/version/Kind")
+	namespace := in("namespace_ptr", "namespace_len", "namespace; empty = none, for lookup_list all")
+	path := in("path_ptr", "path_len", "field path; empty = the whole object")
 
 	return []Function{
 		status(ModuleCore, "log", "Writes one line to the host's log, under the plugin's name. Text over 16 KiB is cut.",
@@ -131,6 +140,12 @@ func Imports() []Function {
 			params(in("ptr", "len", "UTF-8 text: field, value and the way out")), EINVAL),
 		filler(ModuleCore, "config_get", "The plugin's configuration from the lock, as canonical JSON; {} when there is none. Allowed at any time from cleat_init on.",
 			params(out("receives the JSON")), EINVAL),
+
+		{Module: ModuleCore, Name: "now", Since: "1.1", Results: []Type{I64},
+			Result: "nanoseconds since 1970-01-01 UTC",
+			Doc:    "The time at which the running hook was entered; it does not advance while the hook runs, so that a decision can be replayed."},
+		since("1.1", filler(ModuleCore, "random", "Fills the whole buffer with random bytes, at most 4 KiB (E2BIG).",
+			params(out("receives the bytes")), EINVAL, E2BIG)),
 
 		{Module: ModuleObject, Name: "path_register", Since: "1.0",
 			Params: params(in("ptr", "len", "field path, UTF-8")), Results: []Type{I32},
@@ -149,9 +164,13 @@ func Imports() []Function {
 			params(handle, number("which", "0 the object of the request, 1 the stored one"), out("receives the JSON")), EINVAL, EBADF, E2BIG, EIO),
 
 		filler(ModuleRequest, "request_get", "One field of the request, as text; empty when it has none.",
-			params(handle, number("field", "0 operation, 1 group, 2 version, 3 kind, 4 resource, 5 subresource, 6 namespace, 7 name, 8 user, 9 dry_run, 10 id"), out("receives the text")), EINVAL, EBADF),
+			params(handle, number("field", "0 operation, 1 group, 2 version, 3 kind, 4 resource, 5 subresource, 6 namespace, 7 name, 8 user, 9 dry_run, 10 id, 11 user_uid (since 1.1)"), out("receives the text")), EINVAL, EBADF),
 		filler(ModuleRequest, "namespace_label_get", "The value of a label of the request's namespace; ENOENT when it has no such label or the object is cluster-scoped.",
 			params(handle, in("ptr", "len", "label key"), out("receives the text")), EINVAL, ENOENT, EBADF, EIO),
+		since("1.1", filler(ModuleRequest, "user_groups_get", "The groups of the user who made the request.",
+			params(handle, out("receives one encoded value, a list of strings")), EINVAL, EBADF, E2BIG)),
+		since("1.1", filler(ModuleRequest, "user_extra_get", "What the authenticator adds to the user under a key; ENOENT when it adds nothing there.",
+			params(handle, in("ptr", "len", "key"), out("receives one encoded value, a list of strings")), EINVAL, ENOENT, EBADF, E2BIG)),
 		status(ModuleRequest, "deny", "Sets message and status code of a denial; the hook then returns 1. A later call replaces it. Text over 4 KiB is cut.",
 			params(handle, in("ptr", "len", "message, UTF-8: field, value and the way out"), number("code", "HTTP status 400 to 599; 0 = 403")), EINVAL, EBADF),
 		status(ModuleRequest, "warn", "Adds a warning for the client, at most 32. Text over 4 KiB is cut.",
@@ -161,6 +180,20 @@ func Imports() []Function {
 
 		filler(ModuleRender, "render_yaml", "Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace.",
 			params(in("ptr", "len", "YAML or JSON text"), out("receives the JSON")), EINVAL, E2BIG),
+		since("1.1", filler(ModuleRender, "render_helm", "Renders the Helm chart that is the input of the running hook, or the archive the request carries: HelmRequest in, HelmResult out. Templates see neither network nor cluster. When rendering fails the result is EINVAL and the host keeps the message as the hook's error text.",
+			params(in("ptr", "len", "HelmRequest as JSON"), out("receives the JSON")), EINVAL, E2BIG, ENOTSUP)),
+		since("1.1", filler(ModuleRender, "render_kustomize", "Builds the kustomization in the directory that is the input of the running hook: KustomizeRequest in, a JSON array of objects out. Nothing outside the directory is read. When building fails the result is EINVAL and the host keeps the message as the hook's error text.",
+			params(in("ptr", "len", "KustomizeRequest as JSON"), out("receives the JSON")), EINVAL, E2BIG, ENOTSUP)),
+
+		since("1.1", filler(ModuleLookup, "lookup_get", "The value at a field path of an object in the cluster, or of the whole object when the path is empty, from a cache that may lag behind by a moment. The kind must be among the lookups of manifest and lock (EACCES). ENOENT when there is no such object; EIO while the cache is not filled yet; ENOTSUP where there is no cluster to ask.",
+			params(kind, namespace, in("name_ptr", "name_len", "name"), path, out("receives one encoded value")), EINVAL, EACCES, ENOENT, E2BIG, EIO, ENOTSUP)),
+		since("1.1", filler(ModuleLookup, "lookup_list", "The value at a field path of every object of a kind, as a list in the order of namespace and name; otherwise as lookup_get. More than 4096 objects are E2BIG.",
+			params(kind, namespace, in("selector_ptr", "selector_len", "label selector as kubectl writes it; empty = all"), path, out("receives one encoded value, a list")), EINVAL, EACCES, E2BIG, EIO, ENOTSUP)),
+
+		since("1.1", filler(ModuleKV, "kv_get", "A value of the plugin's own small state, which all servers share; what the running hook has set shows. ENOENT when there is none.",
+			params(in("ptr", "len", "key, 1 to 253 bytes of UTF-8"), out("receives the bytes")), EINVAL, ENOENT, EIO, ENOTSUP)),
+		since("1.1", status(ModuleKV, "kv_set", "Records a value for the plugin's state, at most 64 KiB; an empty one removes the key. It is stored once the hook has returned 0 or 1, and dropped when the hook failed or the request is a dry run. ENOTSUP in cleat_init and at the datastore point; E2BIG over 256 keys.",
+			params(in("key_ptr", "key_len", "key, 1 to 253 bytes of UTF-8"), in("value_ptr", "value_len", "bytes")), EINVAL, E2BIG, EIO, ENOTSUP)),
 	}
 }
 

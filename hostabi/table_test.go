@@ -109,7 +109,8 @@ func apiLines() []string {
 	}
 	for _, message := range []any{
 		hostabi.DatastoreRequest{}, hostabi.DatastorePlan{}, hostabi.CNIRequest{}, hostabi.CNIPlan{},
-		hostabi.DeployRequest{}, hostabi.DeployResult{}, hostabi.Manifest{},
+		hostabi.DeployRequest{}, hostabi.DeployResult{}, hostabi.HelmRequest{}, hostabi.HelmResult{},
+		hostabi.KustomizeRequest{}, hostabi.Manifest{},
 	} {
 		typ := reflect.TypeOf(message)
 		lines = append(lines, fieldLines("message "+typ.Name(), typ)...)

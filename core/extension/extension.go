@@ -5,6 +5,9 @@ package extension
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
 
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -24,10 +27,54 @@ type CNI interface {
 
 // Deployer turns a file of the manifests directory into objects.
 type Deployer interface {
-	// Render asks the deployer plugins in lock order; claimed is false when
-	// no plugin knows what to do with the file.
-	Render(ctx context.Context, req hostabi.DeployRequest) (res hostabi.DeployResult, claimed bool, err error)
+	// Claims returns what the deployer plugins want to be offered, in lock order.
+	Claims() []hostabi.DeployerManifest
+	// Render asks the deployer plugins whose claims fit, in lock order; claimed
+	// is false when none knows what to do with the file.
+	Render(ctx context.Context, in DeployInput) (res hostabi.DeployResult, claimed bool, err error)
 }
+
+// DeployInput is a file, archive or directory of the manifests directory.
+type DeployInput struct {
+	hostabi.DeployRequest
+	// Tree is what stays with the host: the files of a directory, or the one
+	// file of an archive under its own name; nil for a text file. It does not
+	// change while it is in use, and has no links.
+	Tree fs.FS
+}
+
+// Renderer renders what is too heavy for a guest. It reads nothing but the tree
+// it is given, and its work is bounded.
+type Renderer interface {
+	// Helm renders the chart in tree: a directory with Chart.yaml, or a single
+	// .tgz. An error is for the operator.
+	Helm(ctx context.Context, tree fs.FS, req hostabi.HelmRequest) (hostabi.HelmResult, error)
+	// Kustomize builds the kustomization in tree.
+	Kustomize(ctx context.Context, tree fs.FS, req hostabi.KustomizeRequest) ([]json.RawMessage, error)
+}
+
+// Cluster is what plugins may read of the cluster and keep in it.
+type Cluster interface {
+	// Lookup returns an object in its JSON shape, which the caller must not
+	// write. The error is ErrNotFound or ErrNotReady, or says more.
+	Lookup(kind hostabi.Kind, namespace, name string) (map[string]any, error)
+	// LookupList returns the objects that the selector selects, in the order of
+	// namespace and name; namespace "" is all. The error may be ErrBadQuery.
+	LookupList(kind hostabi.Kind, namespace, selector string) ([]map[string]any, error)
+	// State returns a value of a plugin's state, nil when there is none.
+	State(ctx context.Context, plugin, key string) ([]byte, error)
+	// SetState stores values of a plugin's state; an empty one removes its key.
+	// The error is ErrFull when there would be too many keys.
+	SetState(ctx context.Context, plugin string, values map[string][]byte) error
+}
+
+// What a Cluster answers.
+var (
+	ErrNotFound = errors.New("there is no such object")
+	ErrNotReady = errors.New("the cluster cannot be asked yet")
+	ErrFull     = errors.New("the plugin's state has too many keys")
+	ErrBadQuery = errors.New("the selector is malformed")
+)
 
 // Admission decides requests to the API server.
 type Admission interface {
@@ -49,8 +96,9 @@ type AdmissionRequest struct {
 	Group, Version, Kind  string
 	Resource, Subresource string
 	Namespace, Name       string
-	UserName              string
+	UserName, UserUID     string
 	UserGroups            []string
+	UserExtra             map[string][]string
 	DryRun                bool
 	// Object and OldObject are in the JSON shape of the requested version:
 	// map[string]any, []any, string, bool, int64, float64, nil. A nil map is

@@ -50,59 +50,95 @@ func newAdmission(plugins []*plugin) (*admission, error) {
 
 // Handles implements extension.Admission.
 func (h *Host) Handles(op hostabi.Operation, group, version, resource, subresource string) bool {
-	return h.admission.index.handles(op, group, version, resource, subresource)
+	g := h.current.Load()
+	return g.admission.index.handles(op, group, version, resource, subresource) ||
+		g.shadow.index.handles(op, group, version, resource, subresource)
 }
 
 // Mutate implements extension.Admission.
 func (h *Host) Mutate(ctx context.Context, req *extension.AdmissionRequest) (extension.AdmissionResult, error) {
-	return h.admission.run(ctx, hookMutate, req)
+	return h.admit(ctx, hookMutate, req)
 }
 
 // Validate implements extension.Admission.
 func (h *Host) Validate(ctx context.Context, req *extension.AdmissionRequest) (extension.AdmissionResult, error) {
-	return h.admission.run(ctx, hookValidate, req)
+	return h.admit(ctx, hookValidate, req)
 }
 
-// run asks the plugins that want the request, in lock order. The error is the
-// context's; everything else is in the result.
-func (a *admission) run(ctx context.Context, hook hookKind, in *extension.AdmissionRequest) (extension.AdmissionResult, error) {
-	result := extension.AdmissionResult{Allowed: true}
-	if !a.index.handles(in.Operation, in.Group, in.Version, in.Resource, in.Subresource) {
-		return result, nil
+func (h *Host) admit(ctx context.Context, hook hookKind, in *extension.AdmissionRequest) (extension.AdmissionResult, error) {
+	if !h.Handles(in.Operation, in.Group, in.Version, in.Resource, in.Subresource) {
+		return extension.AdmissionResult{Allowed: true}, nil
 	}
+	g := h.enter()
+	if g == nil {
+		return extension.AdmissionResult{}, errHostClosed
+	}
+	defer g.leave()
+	return g.admit(ctx, h, hook, &request{AdmissionRequest: in})
+}
+
+// admit asks the plugins that want the request, in lock order. The error is the
+// context's; everything else is in the result.
+func (g *generation) admit(ctx context.Context, h *Host, hook hookKind, req *request) (extension.AdmissionResult, error) {
+	result := extension.AdmissionResult{Allowed: true}
+	a := g.admission
 	masks := make([]uint64, len(a.plugins))
-	a.index.match(masks, in.Operation, in.Group, in.Version, in.Resource, in.Subresource)
-	req := &request{AdmissionRequest: in}
+	a.index.match(masks, req.Operation, req.Group, req.Version, req.Resource, req.Subresource)
 	for i, p := range a.plugins {
-		if masks[i] == 0 || hook == hookMutate && !p.mutate || hook == hookValidate && !p.validate {
+		shadow := g.shadowOf(p, hook, req)
+		if masks[i] == 0 || !p.wants(hook) {
+			shadow.compare(Outcome{Verdict: VerdictAllow})
 			continue
 		}
-		c := &call{hook: hook, request: req}
+		c := h.newCall(hook, req)
 		verdict, err := p.decide(ctx, c, masks[i])
-		note(&result, p.locked.Name, c)
 		var fault *Fault
+		if errors.As(err, &fault) {
+			h.faulted(g, p.plugin, c, fault)
+			if before, old := g.fallback(p.plugin); old != nil {
+				c = h.newCall(hook, req)
+				verdict, err = old.again(ctx, before, c)
+				before.leave()
+			}
+		}
+		if err == nil || errors.As(err, &fault) {
+			shadow.compare(outcomeOf(c, verdict, err))
+		}
+		note(&result, p.locked.Name, c)
 		switch {
 		case errors.As(err, &fault):
-			if p.locked.FailurePolicy == hostabi.FailurePolicyIgnore {
-				p.log.Warn("plugin fault ignored", "error", fault, "request", in.ID)
+			if p.ignores() {
+				p.log.Warn("plugin fault ignored", "error", fault, "request", req.ID)
+				decided(&result, p.locked.Name, hook, "fault ignored")
 				continue
 			}
-			p.log.Error("request refused because of a plugin fault", "error", fault, "request", in.ID)
+			p.log.Error("request refused because of a plugin fault", "error", fault, "request", req.ID)
+			decided(&result, p.locked.Name, hook, "fault")
 			return refuse(result, p.locked.Name, faultMessage(fault), codeInternalError), nil
 		case err != nil:
 			return extension.AdmissionResult{}, err
 		case verdict == hostabi.VerdictDeny:
 			p.stats.denies.Add(1)
-			if c.denial.code == 0 {
-				c.denial = denial{message: "denied without a reason", code: codeForbidden}
-			}
+			h.keepDecision(p.plugin, c, verdict)
+			decided(&result, p.locked.Name, hook, "denied")
 			return refuse(result, p.locked.Name, c.denial.message, c.denial.code), nil
 		case len(c.mutations) > 0:
 			p.stats.mutations.Add(1)
+			h.keepDecision(p.plugin, c, verdict)
+			decided(&result, p.locked.Name, hook, "mutated")
 			result.Object = req.current
 		}
 	}
 	return result, nil
+}
+
+// again decides a request with the plugin of the generation before.
+func (p *admitter) again(ctx context.Context, g *generation, c *call) (int32, error) {
+	mask := g.admission.mask(p, c.request)
+	if mask == 0 || !p.wants(c.hook) {
+		return hostabi.VerdictAllow, nil
+	}
+	return p.decide(ctx, c, mask)
 }
 
 // decide narrows the rules that match by selectors and conditions, runs the
@@ -112,15 +148,28 @@ func (p *admitter) decide(ctx context.Context, c *call, mask uint64) (verdict in
 	if mask == 0 || err != nil {
 		return hostabi.VerdictAllow, err
 	}
+	return p.verdict(ctx, c, mask)
+}
+
+// verdict runs the hook for the rules of the mask.
+func (p *admitter) verdict(ctx context.Context, c *call, mask uint64) (verdict int32, err error) {
+	c.rules = mask
+	if c.seen != nil {
+		c.found = c.request.peek()
+	}
 	verdict, err = p.invoke(ctx, c, 0, mask)
 	if err != nil {
 		return 0, err
 	}
 	switch {
-	case verdict != hostabi.VerdictAllow && verdict != hostabi.VerdictDeny:
+	case verdict == hostabi.VerdictDeny:
+		if c.denial.code == 0 {
+			c.denial = denial{message: "denied without a reason", code: codeForbidden}
+		}
+	case verdict != hostabi.VerdictAllow:
 		p.stats.errors.Add(1)
 		return 0, p.outputFault(c, fmt.Errorf("returned %d, which is no verdict", verdict))
-	case verdict == hostabi.VerdictAllow && len(c.mutations) > 0:
+	case len(c.mutations) > 0:
 		object, err := c.request.object()
 		if err == nil {
 			object, err = applyMutations(object, c.mutations)
@@ -129,9 +178,13 @@ func (p *admitter) decide(ctx context.Context, c *call, mask uint64) (verdict in
 			p.stats.errors.Add(1)
 			return 0, p.outputFault(c, err)
 		}
+		if err := p.keepState(ctx, c); err != nil {
+			return 0, err
+		}
 		c.request.replace(object)
+		return verdict, nil
 	}
-	return verdict, nil
+	return verdict, p.keepState(ctx, c)
 }
 
 // narrow clears the bits of rules whose selector or conditions do not hold.
@@ -171,6 +224,18 @@ func refuse(r extension.AdmissionResult, plugin, message string, code int32) ext
 	r.Allowed, r.Object = false, nil
 	r.Plugin, r.Message, r.Code = plugin, message, code
 	return r
+}
+
+// decided says in the audit event what became of a plugin's decision.
+func decided(r *extension.AdmissionResult, plugin string, hook hookKind, what string) {
+	if r.AuditAnnotations == nil {
+		r.AuditAnnotations = map[string]string{}
+	}
+	key := "validate"
+	if hook == hookMutate {
+		key = "mutate"
+	}
+	r.AuditAnnotations[plugin+"/"+key] = what
 }
 
 // note adds the warnings and audit annotations of a call.

@@ -242,7 +242,7 @@ func TestDenyWarnAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := extension.AdmissionResult{Plugin: "speaker", Message: "no such luck", Code: 422,
-		Warnings: []string{"warn me twice"}, AuditAnnotations: map[string]string{"speaker/key": "no"}}
+		Warnings: []string{"warn me twice"}, AuditAnnotations: map[string]string{"speaker/key": "no", "speaker/validate": "denied"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}

@@ -181,7 +181,7 @@ func TestBundleDeploys(t *testing.T) {
 	h := openReal(t)
 	req := hostabi.DeployRequest{File: "dns.yaml", Addon: "dns", Variables: map[string]string{"CLUSTER_DNS": "10.43.0.10"},
 		Content: "apiVersion: v1\nkind: Service\nmetadata:\n  name: dns\nspec:\n  clusterIP: %{CLUSTER_DNS}%\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n"}
-	res, claimed, err := h.Render(t.Context(), req)
+	res, claimed, err := h.Render(t.Context(), extension.DeployInput{DeployRequest: req})
 	if err != nil || !claimed {
 		t.Fatalf("claimed %t, %v", claimed, err)
 	}
@@ -202,12 +202,12 @@ func TestBundleDeploys(t *testing.T) {
 	}
 	req.Content = "a: [unclosed"
 	for range 2 * breakerFaults { // a user's mistakes never open the breaker
-		if _, _, err = h.Render(t.Context(), req); err == nil || !strings.Contains(err.Error(), "document 1") {
+		if _, _, err = h.Render(t.Context(), extension.DeployInput{DeployRequest: req}); err == nil || !strings.Contains(err.Error(), "document 1") {
 			t.Fatalf("malformed YAML: %v", err)
 		}
 	}
 	req.File, req.Content = "notes.txt", "hello"
-	if _, claimed, err := h.Render(t.Context(), req); claimed || err != nil {
+	if _, claimed, err := h.Render(t.Context(), extension.DeployInput{DeployRequest: req}); claimed || err != nil {
 		t.Errorf("a file for nobody: %t, %v", claimed, err)
 	}
 }
@@ -258,11 +258,11 @@ func TestBundleAdmission(t *testing.T) {
 	if spec["automountServiceAccountToken"] != false {
 		t.Errorf("object %v", result.Object)
 	}
-	calls := h.plugins[4].stats.calls.Load()
+	calls := h.current.Load().plugins[4].stats.calls.Load()
 	if _, err := h.Mutate(t.Context(), baselinePod(nil, containers("a", nil))); err != nil {
 		t.Fatal(err)
 	}
-	if now := h.plugins[4].stats.calls.Load(); now != calls {
+	if now := h.current.Load().plugins[4].stats.calls.Load(); now != calls {
 		t.Errorf("a pod outside labelled namespaces entered the guest")
 	}
 }

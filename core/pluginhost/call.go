@@ -2,6 +2,9 @@ package pluginhost
 
 import (
 	"context"
+	"io/fs"
+	"math/rand/v2"
+	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -64,6 +67,7 @@ func (h hookKind) admission() bool { return h == hookMutate || h == hookValidate
 type call struct {
 	hook  hookKind
 	input []byte // plan hooks
+	tree  fs.FS  // deployer, see extension.DeployInput
 
 	output    []byte
 	hasOutput bool
@@ -72,13 +76,23 @@ type call struct {
 	// Admission hooks.
 	handle    uint32
 	request   *request
+	rules     uint64
+	found     *request // as the hook found it; nil unless the call is captured
 	mutations []mutation
 	written   int // bytes of recorded values
 	denial    denial
 	warnings  []string
 	audit     []annotation
 
+	begin  time.Time // when the hook was entered
+	seed   [32]byte  // of random, once it was called
+	random *rand.ChaCha8
+	state  map[string][]byte // what kv_set recorded
+	seen   *sightings        // what the cluster answered; nil unless the call is captured
+
 	logLines int
+	bytes    uint64   // that crossed the boundary in host functions
+	instance [32]byte // the seed of the instance that served the call
 }
 
 type denial struct {

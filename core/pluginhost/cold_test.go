@@ -41,14 +41,13 @@ func TestBadPlans(t *testing.T) {
 		guest guesttest.Guest
 		want  string
 	}{
-		"no output":     {planner("p", "", 0), "says that it decided, but set no output"},
-		"no JSON":       {planner("p", "{", 0), "output: json"},
-		"unknown field": {planner("p", `{"driver":"kine","format_disk":true}`, 0), `unknown field "format_disk"`},
-		"wrong type":    {planner("p", `{"driver":5}`, 0), "cannot unmarshal number"},
-		"two values":    {planner("p", `{} {}`, 0), "text after the value"},
-		"too deep":      {planner("p", strings.Repeat("[", 1000)+strings.Repeat("]", 1000), 0), "nested deeper"},
-		"no result":     {planner("p", `{}`, 9), "returned 9, which is no result"},
-		"error":         {planner("p", `{}`, -7), "not supported here (ENOTSUP)"},
+		"no output":  {planner("p", "", 0), "says that it decided, but set no output"},
+		"no JSON":    {planner("p", "{", 0), "output: json"},
+		"wrong type": {planner("p", `{"driver":5}`, 0), "cannot unmarshal number"},
+		"two values": {planner("p", `{} {}`, 0), "text after the value"},
+		"too deep":   {planner("p", strings.Repeat("[", 1000)+strings.Repeat("]", 1000), 0), "nested deeper"},
+		"no result":  {planner("p", `{}`, 9), "returned 9, which is no result"},
+		"error":      {planner("p", `{}`, -7), "not supported here (ENOTSUP)"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +62,19 @@ func TestBadPlans(t *testing.T) {
 				t.Errorf("ignored: got %v", err)
 			}
 		})
+	}
+}
+
+// TestNewerPlan: a field of a newer ABI is not carried out and not an error.
+func TestNewerPlan(t *testing.T) {
+	var log logs
+	h := lockOf(t, planner("p", `{"driver":"kine","format_disk":true}`, 0).Wasm()).open(t, log.option)
+	plan, err := h.PlanDatastore(t.Context(), hostabi.DatastoreRequest{})
+	if err != nil || plan.Driver != "kine" {
+		t.Errorf("got %+v, %v", plan, err)
+	}
+	if !strings.Contains(log.String(), "format_disk") {
+		t.Errorf("the log does not name the field:\n%s", log.String())
 	}
 }
 

@@ -52,10 +52,10 @@ func TestRulesMask(t *testing.T) {
 	h := lockOf(t, g.Wasm()).open(t)
 	mask := func(req *extension.AdmissionRequest) int32 {
 		t.Helper()
-		p := h.admission.plugins[0]
+		p := h.current.Load().admission.plugins[0]
 		c := &call{hook: hookValidate, request: &request{AdmissionRequest: req}}
 		masks := make([]uint64, 1)
-		h.admission.index.match(masks, req.Operation, req.Group, req.Version, req.Resource, req.Subresource)
+		h.current.Load().admission.index.match(masks, req.Operation, req.Group, req.Version, req.Resource, req.Subresource)
 		_, err := p.decide(t.Context(), c, masks[0])
 		var fault *Fault
 		if err != nil && !errors.As(err, &fault) {

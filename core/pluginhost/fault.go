@@ -23,6 +23,7 @@ const (
 	FaultBusy    FaultKind = "busy"    // every instance stayed at work
 	FaultOpen    FaultKind = "open"    // the circuit breaker keeps the plugin out
 	FaultMatch   FaultKind = "match"   // a match condition could not be evaluated
+	FaultState   FaultKind = "state"   // its state could not be stored
 )
 
 // Fault is the error of a plugin that did not do its work. It is never a

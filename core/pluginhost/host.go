@@ -2,10 +2,13 @@ package pluginhost
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cleat-dev/cleat/core/extension"
@@ -21,6 +24,11 @@ type Options struct {
 	Embedded fs.FS
 	// PluginsDir is where file: sources are looked up, "" for nowhere.
 	PluginsDir string
+	// OCI is Sources.OCI.
+	OCI func(ctx context.Context, reference string) ([]byte, error)
+	// VerifySigner checks the signature that the entry's signer asks for, if it
+	// asks for one; nil refuses every entry with a signer.
+	VerifySigner func(ctx context.Context, locked LockedPlugin, wasm []byte) error
 	// CacheDir keeps compiled plugins; only this user may have access. "" keeps
 	// nothing.
 	CacheDir string
@@ -28,18 +36,56 @@ type Options struct {
 	CacheSeed fs.FS
 	Logger    *slog.Logger     // nil discards
 	Now       func() time.Time // nil is time.Now; guests read it as their clock
+
+	// Renderer renders charts and kustomizations; nil = the functions for it
+	// answer ENOTSUP.
+	Renderer extension.Renderer
+	// Cluster is what lookups and the plugins' state go to; nil = the functions
+	// for it answer ENOTSUP.
+	Cluster extension.Cluster
+	// Observe is told what an operator should know. It must return at once.
+	Observe func(Notice)
+	// Certify says why a plugin that Reload is about to put in charge does not
+	// keep the contract; nil = everything does.
+	Certify func(ctx context.Context, locked LockedPlugin, wasm []byte) error
+	// Trial is how long Reload keeps the generation before warm; 0 is 30 s,
+	// less is not at all.
+	Trial time.Duration
+	// CaptureDir keeps calls for a replay, as CaptureMode says; "" keeps none.
+	CaptureDir  string
+	CaptureMode CaptureMode
+
+	seed func() [32]byte // nil is new random bytes each time
 }
 
-// Host runs the plugins of one lock. Its methods may be called by any number of
-// goroutines.
+// Host runs the plugins of one lock at a time. Its methods may be called by any
+// number of goroutines.
 type Host struct {
-	now       func() time.Time
-	opened    time.Time
-	log       *slog.Logger
-	sources   Sources
-	cache     *codeCache
-	plugins   []*plugin // in lock order
-	admission *admission
+	now          func() time.Time
+	seed         func() [32]byte
+	opened       time.Time
+	log          *slog.Logger
+	sources      Sources
+	verifySigner func(ctx context.Context, locked LockedPlugin, wasm []byte) error
+	certify      func(ctx context.Context, locked LockedPlugin, wasm []byte) error
+	observe      func(Notice)
+	renderer     extension.Renderer
+	cluster      extension.Cluster
+	captureDir   string
+	captureMode  CaptureMode
+	trial        time.Duration
+	cache        *codeCache
+	background   *background
+	draining     sync.WaitGroup // generations that are being given up
+
+	current atomic.Pointer[generation]
+	closed  atomic.Bool
+
+	reloading  sync.Mutex // held by whoever replaces the current generation
+	lastNumber int
+
+	mu   sync.Mutex
+	live []*generation // in use, the current one last
 }
 
 var (
@@ -49,18 +95,41 @@ var (
 	_ extension.Admission = (*Host)(nil)
 )
 
-// Open verifies every plugin of the lock, compiles them (or finds them in the
-// cache) and starts one instance of each admission plugin. It fails on the
-// first sign of a difference between lock and plugins, naming all of them.
-func Open(ctx context.Context, o Options) (_ *Host, err error) {
-	h := &Host{now: o.Now, log: o.Logger, sources: Sources{o.Embedded, o.PluginsDir}}
+func newHost(o Options) *Host {
+	h := &Host{
+		now: o.Now, seed: o.seed, log: o.Logger, sources: Sources{o.Embedded, o.PluginsDir, o.OCI},
+		verifySigner: o.VerifySigner, certify: o.Certify, observe: o.Observe, renderer: o.Renderer, cluster: o.Cluster,
+		captureDir: o.CaptureDir, captureMode: o.CaptureMode, trial: o.Trial, lastNumber: 1,
+	}
 	if h.now == nil {
 		h.now = time.Now
+	}
+	if h.seed == nil {
+		h.seed = newSeed
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	if h.trial == 0 {
+		h.trial = defaultTrial
+	}
+	if h.captureMode == "" {
+		h.captureMode = CaptureOff
+	}
 	h.opened = h.now()
+	return h
+}
+
+func newSeed() (seed [32]byte) {
+	_, _ = rand.Read(seed[:]) // never fails
+	return seed
+}
+
+// Open verifies every plugin of the lock, compiles them (or finds them in the
+// cache) and starts one instance of each admission plugin. It fails on the
+// first sign of a difference between lock and plugins, naming all of them.
+func Open(ctx context.Context, o Options) (_ *Host, err error) {
+	h := newHost(o)
 	begin := time.Now()
 	lock, err := o.lock()
 	if err != nil {
@@ -69,32 +138,27 @@ func Open(ctx context.Context, o Options) (_ *Host, err error) {
 	if h.cache, err = openCache(o.CacheDir, o.CacheSeed, h.log); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.Close(context.WithoutCancel(ctx)))
+	g, fresh, err := h.openGeneration(ctx, h.lastNumber, lock, nil)
+	if err == nil {
+		if err = g.check(); err != nil {
+			for _, p := range fresh {
+				err = errors.Join(err, p.close(context.WithoutCancel(ctx)))
+			}
 		}
-	}()
-	if err := h.openAll(ctx, lock); err != nil {
-		return nil, err
 	}
-	if h.admission, err = newAdmission(h.plugins); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, h.cache.Close(context.WithoutCancel(ctx)))
 	}
+	h.current.Store(g)
+	h.live = []*generation{g}
+	h.background = newBackground()
 	compiled := 0
-	for _, p := range h.plugins {
+	for _, p := range fresh {
 		if !p.cacheHit {
 			compiled++
 		}
-		if p.hot() {
-			err = p.pool.fill(ctx)
-		} else {
-			p.release()
-		}
-		if err != nil {
-			return nil, err
-		}
 	}
-	h.log.Info("plugins open", "plugins", len(h.plugins), "compiled", compiled, "seconds", time.Since(begin).Seconds())
+	h.log.Info("plugins open", "plugins", len(fresh), "compiled", compiled, "seconds", time.Since(begin).Seconds())
 	return h, nil
 }
 
@@ -113,39 +177,6 @@ func (o Options) lock() (*Lock, error) {
 	return lock, nil
 }
 
-// openAll verifies all plugins before it compiles the first, so that every
-// difference is reported at once and code of an unverified set never runs.
-func (h *Host) openAll(ctx context.Context, lock *Lock) error {
-	files := make([][]byte, len(lock.Plugins))
-	found := make([]*Inspection, len(lock.Plugins))
-	var errs []error
-	for i, locked := range lock.Plugins {
-		wasm, err := h.sources.Read(locked)
-		if err == nil {
-			found[i], err = Verify(locked, wasm)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-		files[i] = wasm
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	for i, locked := range lock.Plugins {
-		p, err := h.newPlugin(locked, found[i])
-		if err != nil {
-			return err
-		}
-		if err := h.compile(ctx, p, files[i]); err != nil {
-			return err
-		}
-		h.plugins = append(h.plugins, p)
-		files[i] = nil
-	}
-	return nil
-}
-
 func (h *Host) newPlugin(locked LockedPlugin, found *Inspection) (*plugin, error) {
 	config, err := found.Manifest.ResolveConfig(locked.Config)
 	if err != nil {
@@ -162,6 +193,14 @@ func (h *Host) newPlugin(locked LockedPlugin, found *Inspection) (*plugin, error
 	}
 	if p.writePaths, err = parsePaths(locked.WritePaths); err != nil {
 		return nil, fmt.Errorf("plugin %s: write_paths: %w", locked.Name, err)
+	}
+	p.lookups = map[hostabi.Kind]bool{}
+	for _, text := range locked.Lookups {
+		kind, err := hostabi.ParseKind(text)
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: lookups: %w", locked.Name, err)
+		}
+		p.lookups[kind] = true
 	}
 	keep, warm := 0, 0
 	if p.hot() {
@@ -230,7 +269,7 @@ func (h *Host) program(ctx context.Context, p *plugin, wasm []byte) (*program, e
 // reload reads a cold plugin again whose code was dropped, and accepts nothing
 // but the bytes the lock names.
 func (h *Host) reload(ctx context.Context, p *plugin) (*program, error) {
-	wasm, err := h.sources.Read(p.locked)
+	wasm, err := h.sources.Read(ctx, p.locked)
 	if err != nil {
 		return nil, err
 	}
@@ -243,21 +282,38 @@ func (h *Host) reload(ctx context.Context, p *plugin) (*program, error) {
 
 // Close stops every plugin. It waits for running calls until ctx is done.
 func (h *Host) Close(ctx context.Context) error {
-	var errs []error
-	for _, p := range h.plugins {
-		errs = append(errs, p.close(ctx))
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	if h.closed.Swap(true) {
+		return nil
 	}
-	if h.cache != nil {
-		errs = append(errs, h.cache.Close(ctx))
+	g := h.current.Load()
+	h.endTrial(g)
+	h.background.close()
+	h.retire(g)
+	drained := make(chan struct{})
+	go func() {
+		h.draining.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		return fmt.Errorf("plugins are still at work: %w", ctx.Err())
 	}
-	return errors.Join(errs...)
+	return h.cache.Close(ctx)
 }
 
 // Probe starts one instance of every plugin and closes it again: the guests
 // accept their configuration and find their field paths granted.
 func (h *Host) Probe(ctx context.Context) error {
+	g := h.enter()
+	if g == nil {
+		return errHostClosed
+	}
+	defer g.leave()
 	var errs []error
-	for _, p := range h.plugins {
+	for _, p := range g.all() {
 		errs = append(errs, p.probe(ctx))
 	}
 	return errors.Join(errs...)

@@ -334,7 +334,7 @@ func TestPoolBusy(t *testing.T) {
 	b.lock.Plugins[0].Limits.PoolMax = 1
 	b.lock.Plugins[0].Limits.DeadlineMS = 500
 	h := b.open(t)
-	p := h.plugins[0]
+	p := h.current.Load().plugins[0]
 	in, _, err := p.pool.get(t.Context(), time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -373,7 +373,7 @@ func TestManyAtOnce(t *testing.T) {
 	if err := h.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if result, err := h.Validate(t.Context(), pod()); err != nil || result.Allowed || !strings.Contains(result.Message, "closed") {
+	if result, err := h.Validate(t.Context(), pod()); err == nil || result.Allowed || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("after close: %+v, %v", result, err)
 	}
 	eventually(t, "goroutines of the host to end", func() bool { return runtime.NumGoroutine() <= before })

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -24,6 +25,8 @@ func coreFunctions() map[string]hostFunc {
 		"output_set": coreOutputSet,
 		"error_set":  coreErrorSet,
 		"config_get": coreConfigGet,
+		"now":        coreNow,
+		"random":     coreRandom,
 	}
 }
 
@@ -41,6 +44,7 @@ func (in *instance) fill(stack []uint64, buf, limit uint32, data []byte) {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
+	in.call.bytes += uint64(len(data))
 	stack[0] = uint64(uint32(len(data)))
 }
 
@@ -107,6 +111,7 @@ func coreOutputSet(in *instance, stack []uint64) {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
+	in.call.bytes += uint64(len(data))
 	in.call.output = bytes.Clone(data)
 	in.call.hasOutput = true
 	stack[0] = 0
@@ -124,6 +129,27 @@ func coreErrorSet(in *instance, stack []uint64) {
 
 func coreConfigGet(in *instance, stack []uint64) {
 	in.fill(stack, uint32(stack[0]), uint32(stack[1]), in.plugin.config)
+}
+
+func coreNow(in *instance, stack []uint64) { stack[0] = uint64(in.call.begin.UnixNano()) }
+
+func coreRandom(in *instance, stack []uint64) {
+	n := uint32(stack[1])
+	if n > hostabi.MaxRandomBytes {
+		fail(stack, hostabi.E2BIG)
+		return
+	}
+	buf, ok := in.mem.Read(uint32(stack[0]), n)
+	if !ok {
+		fail(stack, hostabi.EINVAL)
+		return
+	}
+	if in.call.random == nil {
+		in.call.seed = in.plugin.host.seed()
+		in.call.random = rand.NewChaCha8(in.call.seed)
+	}
+	_, _ = in.call.random.Read(buf) // never fails
+	stack[0] = uint64(n)
 }
 
 // envAbort ends the call as AssemblyScript's runtime asks for it, with the

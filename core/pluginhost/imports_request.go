@@ -5,12 +5,15 @@ import (
 	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
+	"github.com/cleat-dev/cleat/hostabi/wire"
 )
 
 func requestFunctions() map[string]hostFunc {
 	return map[string]hostFunc{
 		"request_get":         requestGet,
 		"namespace_label_get": requestNamespaceLabel,
+		"user_groups_get":     requestUserGroups,
+		"user_extra_get":      requestUserExtra,
 		"deny":                requestDeny,
 		"warn":                requestWarn,
 		"audit":               requestAudit,
@@ -48,6 +51,8 @@ func requestGet(in *instance, stack []uint64) {
 		text = strconv.FormatBool(r.DryRun)
 	case hostabi.RequestID:
 		text = r.ID
+	case hostabi.RequestUserUID:
+		text = r.UserUID
 	default:
 		fail(stack, hostabi.EINVAL)
 		return
@@ -61,6 +66,7 @@ func (in *instance) fillText(stack []uint64, buf, limit uint32, text string) {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
+	in.call.bytes += uint64(len(text))
 	stack[0] = uint64(uint32(len(text)))
 }
 
@@ -87,6 +93,48 @@ func requestNamespaceLabel(in *instance, stack []uint64) {
 		return
 	}
 	in.fillText(stack, uint32(stack[3]), uint32(stack[4]), value)
+}
+
+func requestUserGroups(in *instance, stack []uint64) {
+	c := in.admission(stack[0])
+	if c == nil {
+		fail(stack, hostabi.EBADF)
+		return
+	}
+	in.fillStrings(stack, uint32(stack[1]), uint32(stack[2]), c.request.UserGroups)
+}
+
+func requestUserExtra(in *instance, stack []uint64) {
+	c := in.admission(stack[0])
+	if c == nil {
+		fail(stack, hostabi.EBADF)
+		return
+	}
+	key, ok := in.mem.Read(uint32(stack[1]), uint32(stack[2]))
+	if !ok {
+		fail(stack, hostabi.EINVAL)
+		return
+	}
+	values, ok := c.request.UserExtra[string(key)]
+	if !ok {
+		fail(stack, hostabi.ENOENT)
+		return
+	}
+	in.fillStrings(stack, uint32(stack[3]), uint32(stack[4]), values)
+}
+
+// fillStrings answers with an encoded list of strings.
+func (in *instance) fillStrings(stack []uint64, buf, limit uint32, texts []string) {
+	value := wire.AppendList(in.scratch[:0], uint32(len(texts)))
+	for _, text := range texts {
+		value = wire.AppendString(value, text)
+	}
+	if len(value) > hostabi.MaxValueBytes {
+		fail(stack, hostabi.E2BIG)
+		return
+	}
+	in.scratch = value
+	in.fill(stack, buf, limit, value)
 }
 
 // Bounds of the status code of a denial.

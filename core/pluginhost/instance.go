@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
@@ -36,6 +37,9 @@ type instance struct {
 	rendered, renderedFrom []byte // last render_yaml, for the guest that asks again
 	memStart               uint32 // bytes after cleat_init
 	broken                 bool   // must not be used again
+
+	seed   [32]byte // of what WASI calls random
+	random *rand.ChaCha8
 }
 
 // newInstance starts a guest: memory, _initialize, cleat_init. The caller has
@@ -52,7 +56,7 @@ func (p *plugin) newInstance(ctx context.Context, prog *program) (_ *instance, e
 	limited, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
 	cctx := &callContext{Context: withMemory(limited), inst: in, values: true}
-	in.call = &call{hook: hookInit}
+	in.call = &call{hook: hookInit, begin: p.host.now()}
 	if in.mod, err = prog.instantiate(cctx); err != nil {
 		return nil, err
 	}
@@ -129,6 +133,7 @@ func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, 
 		cctx.Context = limited
 	}
 	in.call, in.hostCalls = c, 0
+	c.begin = p.host.now()
 	in.output.reset()
 	begin := time.Now()
 	err := fn.CallWithStack(cctx, in.stack[:])
@@ -136,9 +141,11 @@ func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, 
 	in.call = nil
 	in.output.flush()
 
+	c.instance = in.seed
 	p.stats.calls.Add(1)
-	p.stats.inGuest.Add(int64(spent))
+	p.stats.latency.observe(spent)
 	p.stats.hostCalls.Add(in.hostCalls)
+	p.stats.bytes.Add(c.bytes)
 	in.notePeak()
 	if cctx.Context.Err() != nil {
 		// The guard may have closed the module even though the call came through.

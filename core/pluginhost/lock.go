@@ -51,6 +51,7 @@ type LockedPlugin struct {
 	Capabilities []string        `toml:"capabilities" json:"capabilities"`
 	ReadPaths    []string        `toml:"read_paths,multiline" json:"read_paths"`
 	WritePaths   []string        `toml:"write_paths,multiline" json:"write_paths"`
+	Lookups      []string        `toml:"lookups,omitempty" json:"lookups,omitempty"` // kinds it may look up
 
 	// Order places the plugin among the others; lower is asked first.
 	Order         int                   `toml:"order" json:"order"`
@@ -60,6 +61,11 @@ type LockedPlugin struct {
 	// loop that never ends then stops a whole processor. Off unless an operator
 	// writes it.
 	Trusted bool `toml:"trusted" json:"trusted"`
+	// Shadow runs the plugin beside the one of the same name that is no shadow:
+	// it decides nothing, and what it would have decided is compared.
+	Shadow bool `toml:"shadow,omitempty" json:"shadow,omitempty"`
+	// Disabled keeps the entry and leaves the plugin out.
+	Disabled bool `toml:"disabled,omitempty" json:"disabled,omitempty"`
 
 	ConfigSHA256      string         `toml:"config_sha256" json:"config_sha256"` // of Config as canonical JSON
 	Signer            string         `toml:"signer" json:"signer"`
@@ -153,10 +159,10 @@ func (l *Lock) Marshal() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Find returns the plugin of that name, or nil.
+// Find returns the plugin of that name that is no shadow, or nil.
 func (l *Lock) Find(name string) *LockedPlugin {
 	for i := range l.Plugins {
-		if l.Plugins[i].Name == name {
+		if l.Plugins[i].Name == name && !l.Plugins[i].Shadow {
 			return &l.Plugins[i]
 		}
 	}

@@ -75,7 +75,7 @@ func TestLockErrors(t *testing.T) {
 		{"deadline_ms = 250", "deadline_ms = 100000", "limits.deadline_ms is 100000, must be 1 to 60000"},
 		{"pool_max = 4", "pool_max = 65", "limits.pool_max is 65"},
 		{"failure_policy = 'fail'", "failure_policy = 'maybe'", `failure_policy is "maybe", must be "fail" or "ignore"`},
-		{"signer = ''", "signer = 'me'", "this build cannot check signatures"},
+		{"signer = ''", "signer = 'me'", "must be empty or key: and the SHA-256"},
 		{"conformance_sha256 = ''", "conformance_sha256 = 'x'", "conformance_sha256"},
 		{"ratio = 0.5", "ratio = 0.25", "config_sha256 is locked as"},
 		{"ratio = 0.5", "ratio = nan", "config.ratio: NaN is not a number"},

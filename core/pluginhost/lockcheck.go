@@ -18,6 +18,10 @@ const (
 	maxPool        = 64
 )
 
+// SignerKey begins a signer that is a key: the SHA-256 of its public half (DER,
+// SubjectPublicKeyInfo) in lower-case hex follows.
+const SignerKey = "key:"
+
 // Kinds of a plugin's source.
 const (
 	sourceEmbedded = "embedded"
@@ -35,7 +39,7 @@ func (l *Lock) Validate() error {
 		return fmt.Errorf("plugins.lock: %d plugins, at most %d are possible", len(l.Plugins), MaxLockPlugins)
 	}
 	var errs []error
-	seen := map[string]bool{}
+	seen, shadows := map[string]bool{}, map[string]bool{}
 	for i := range l.Plugins {
 		p := &l.Plugins[i]
 		name := p.Name
@@ -45,15 +49,24 @@ func (l *Lock) Validate() error {
 		fail := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("plugins.lock: plugin %s: %s", name, fmt.Sprintf(format, args...)))
 		}
-		if seen[p.Name] {
-			fail("is named twice; give each plugin one entry")
+		names := seen
+		if p.Shadow {
+			names = shadows
 		}
-		seen[p.Name] = true
+		if names[p.Name] {
+			fail("is named twice; give each plugin one entry, and at most one more with shadow = true")
+		}
+		names[p.Name] = true
 		if i > 0 && p.Order <= l.Plugins[i-1].Order {
 			fail("order %d does not come after %d of %s; entries stand in ascending order",
 				p.Order, l.Plugins[i-1].Order, l.Plugins[i-1].Name)
 		}
 		p.check(fail)
+	}
+	for _, p := range l.Plugins {
+		if p.Shadow && !seen[p.Name] {
+			errs = append(errs, fmt.Errorf("plugins.lock: plugin %s: is a shadow of a plugin that has no entry; add the one it runs beside", p.Name))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -81,6 +94,7 @@ func (p *LockedPlugin) check(fail func(string, ...any)) {
 	checkNames(fail, "capabilities", p.Capabilities, hostabi.Capabilities())
 	checkPaths(fail, "read_paths", p.ReadPaths)
 	checkPaths(fail, "write_paths", p.WritePaths)
+	checkLookups(fail, p.Lookups)
 	if n := p.Limits.MemoryPages; n < 1 || n > maxMemoryPages {
 		fail("limits.memory_pages is %d, must be 1 to %d (64 KiB each)", n, maxMemoryPages)
 	}
@@ -94,8 +108,8 @@ func (p *LockedPlugin) check(fail func(string, ...any)) {
 		fail("failure_policy is %q, must be %q or %q", p.FailurePolicy, hostabi.FailurePolicyFail, hostabi.FailurePolicyIgnore)
 	}
 	p.checkConfig(fail)
-	if p.Signer != "" {
-		fail("signer is %q, but this build cannot check signatures; leave it empty and rely on sha256", p.Signer)
+	if key, ok := strings.CutPrefix(p.Signer, SignerKey); p.Signer != "" && (!ok || !isDigest(key)) {
+		fail("signer is %q, must be empty or %s and the SHA-256 of a public key in hex", p.Signer, SignerKey)
 	}
 	if p.ConformanceSHA256 != "" && !isDigest(p.ConformanceSHA256) {
 		fail("conformance_sha256 %q must be empty or 64 lower-case hex digits", p.ConformanceSHA256)
@@ -187,6 +201,22 @@ func checkNames[T ~string](fail func(string, ...any), field string, got, known [
 		}
 		if slices.Contains(got[:i], n) {
 			fail("%s names %q twice", field, n)
+		}
+	}
+}
+
+// checkLookups wants kinds, each once.
+func checkLookups(fail func(string, ...any), kinds []string) {
+	if len(kinds) > hostabi.MaxLookups {
+		fail("lookups has %d kinds, at most %d are possible", len(kinds), hostabi.MaxLookups)
+		return
+	}
+	for i, text := range kinds {
+		if _, err := hostabi.ParseKind(text); err != nil {
+			fail("lookups: %v", err)
+		}
+		if slices.Contains(kinds[:i], text) {
+			fail("lookups names %q twice", text)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
@@ -28,6 +29,10 @@ type plugin struct {
 	features api.CoreFeatures
 
 	readPaths, writePaths []hostabi.FieldPath
+	lookups               map[hostabi.Kind]bool
+
+	generation  int          // of the host, when the plugin was opened
+	trialFaults atomic.Int32 // while its generation is on trial
 
 	stats       counters
 	breaker     *breaker
@@ -143,7 +148,9 @@ func (p *plugin) invoke(ctx context.Context, c *call, params ...uint64) (int32, 
 		p.stats.refused.Add(1)
 		return 0, p.openFault(c, retry, last)
 	}
+	ctx, done := p.trace(ctx, c.hook)
 	result, err := p.enter(ctx, c, params)
+	done(result, err)
 	var fault *Fault
 	switch {
 	case err == nil:
@@ -196,9 +203,12 @@ func (p *plugin) noteOutcome(fault string) {
 	if state == BreakerOpen {
 		p.log.Error("plugin switched off after repeated faults", "faults", breakerFaults, "last", fault,
 			"failure_policy", p.locked.FailurePolicy)
+		p.host.notify(Notice{Kind: NoticeOff, Plugin: p.locked.Name, Advice: "it is tried again from time to time",
+			Detail: fmt.Sprintf("switched off after %d faults in a row, failure policy %s; the last: %s", breakerFaults, p.locked.FailurePolicy, fault)})
 		return
 	}
 	p.log.Info("plugin works again")
+	p.host.notify(Notice{Kind: NoticeOn, Plugin: p.locked.Name, Detail: "works again"})
 }
 
 func (p *plugin) openFault(c *call, retry time.Duration, last string) *Fault {

@@ -163,3 +163,14 @@ func (p *pool[T]) count() (idle, busy int) {
 	defer p.mu.Unlock()
 	return len(p.idle), len(p.slots)
 }
+
+// sum adds up what of tells about the idle instances.
+func (p *pool[T]) sum(of func(T) uint64) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var total uint64
+	for _, i := range p.idle {
+		total += of(i.inst)
+	}
+	return total
+}

@@ -191,7 +191,7 @@ func TestColdPluginIsDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := h.plugins[0]
+		p := h.current.Load().plugins[0]
 		loaded := func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.current != nil }
 		for range 2 {
 			if _, err := h.PlanDatastore(t.Context(), hostabi.DatastoreRequest{}); err == nil {

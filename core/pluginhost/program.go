@@ -143,6 +143,8 @@ func hostFunctions(granted []string) map[string]map[string]hostFunc {
 		hostabi.ModuleObjectJSON: objectJSONFunctions(),
 		hostabi.ModuleRequest:    requestFunctions(),
 		hostabi.ModuleRender:     renderFunctions(),
+		hostabi.ModuleLookup:     lookupFunctions(),
+		hostabi.ModuleKV:         kvFunctions(),
 	}
 	linkable := map[string]map[string]hostFunc{
 		hostabi.ModuleWASI: wasiFunctions(),

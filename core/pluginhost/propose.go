@@ -58,6 +58,7 @@ func (p LockedPlugin) Repin(ins *Inspection, source string) (LockedPlugin, error
 	p.Points = slices.Sorted(slices.Values(m.Points))
 	p.Capabilities = slices.Sorted(slices.Values(m.Capabilities))
 	p.ReadPaths, p.WritePaths = []string{}, []string{}
+	p.Lookups = slices.Sorted(slices.Values(m.Lookups))
 	if m.Admission != nil {
 		p.ReadPaths = append(p.ReadPaths, slices.Sorted(slices.Values(m.Admission.ReadPaths))...)
 		p.WritePaths = append(p.WritePaths, slices.Sorted(slices.Values(m.Admission.WritePaths))...)
@@ -121,6 +122,7 @@ func Compare(old, new LockedPlugin) []Change {
 	powers("capabilities", old.Capabilities, new.Capabilities)
 	powers("read_paths", old.ReadPaths, new.ReadPaths)
 	powers("write_paths", old.WritePaths, new.WritePaths)
+	powers("lookups", old.Lookups, new.Lookups)
 	plain := func(field, old, new string) {
 		if old != new {
 			changes = append(changes, Change{Field: field, Gained: []string{new}, Lost: []string{old}})

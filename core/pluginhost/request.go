@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cleat-dev/cleat/core/extension"
@@ -23,6 +24,22 @@ func (r *request) object() (map[string]any, error) {
 		r.current, r.objectErr = fetch("object", r.Object)
 	}
 	return r.current, r.objectErr
+}
+
+// peek returns a copy of the request as it stands, for what comes back to it
+// after the object was replaced.
+func (r *request) peek() *request {
+	found := *r
+	return &found
+}
+
+// settle fetches everything a plugin may ask for, so that the request can be
+// read after the API server went on.
+func (r *request) settle() error {
+	_, err := r.object()
+	_, oldErr := r.oldObject()
+	_, labelsErr := r.namespaceLabels()
+	return errors.Join(err, oldErr, labelsErr)
 }
 
 // replace makes object the one later plugins and conditions see.

@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,27 +17,39 @@ import (
 type Sources struct {
 	Embedded   fs.FS  // the bundle, by file name; nil = none
 	PluginsDir string // for file: sources; "" = none
+	// OCI returns the wasm of "<reference>@sha256:<digest of the manifest>", from
+	// a local store or a registry, checked against that digest; nil = none.
+	OCI func(ctx context.Context, reference string) ([]byte, error)
 }
 
 // Read returns the bytes of a plugin. They are read once and those very bytes
 // are hashed, verified and compiled, so nobody can swap the file in between.
-func (s Sources) Read(p LockedPlugin) ([]byte, error) {
+func (s Sources) Read(ctx context.Context, p LockedPlugin) ([]byte, error) {
 	kind, name, err := p.parseSource()
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", p.Name, err)
 	}
 	var file fs.File
-	switch kind {
-	case sourceEmbedded:
+	switch {
+	case kind == sourceEmbedded:
 		if s.Embedded == nil {
 			return nil, fmt.Errorf("plugin %s: source %s: this build has no embedded plugins", p.Name, p.Source)
 		}
 		file, err = s.Embedded.Open(name)
-	case sourceFile:
+	case kind == sourceFile:
 		file, err = s.openBelow(name)
+	case s.OCI == nil:
+		return nil, fmt.Errorf("plugin %s: source %s: no registry can be asked here; "+
+			"put the file in the plugins directory and lock it as file:<name>.wasm", p.Name, p.Source)
 	default:
-		return nil, fmt.Errorf("plugin %s: source %s: this build cannot pull plugins from a registry; "+
-			"download the file to the plugins directory and lock it as file:<name>.wasm", p.Name, p.Source)
+		data, err := s.OCI(ctx, name)
+		if err == nil && len(data) > wasmfile.MaxBytes {
+			err = fmt.Errorf("%d bytes, the most is %d", len(data), wasmfile.MaxBytes)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)
+		}
+		return data, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)

@@ -52,6 +52,7 @@ func Verify(locked LockedPlugin, wasm []byte) (*Inspection, error) {
 	}
 	differ("read_paths", list(locked.ReadPaths), list(read), acceptFix)
 	differ("write_paths", list(locked.WritePaths), list(write), acceptFix)
+	differ("lookups", list(locked.Lookups), list(m.Lookups), acceptFix)
 	if pages := uint64(locked.Limits.MemoryPages); pages < ins.MemoryPages {
 		errs = append(errs, &Mismatch{Plugin: locked.Name, Field: "limits.memory_pages",
 			Locked: fmt.Sprint(pages), Found: fmt.Sprintf("a memory that starts with %d", ins.MemoryPages),

@@ -185,7 +185,7 @@ func TestFileSources(t *testing.T) {
 		"file:link.wasm": "escapes from parent",
 		"file:sub":       "not a regular file",
 		"file:none.wasm": "no such file",
-		"oci:example.com/g:1@sha256:" + Digest(nil): "this build cannot pull plugins from a registry",
+		"oci:example.com/g:1@sha256:" + Digest(nil): "no registry can be asked here",
 	} {
 		if err := open(source, inside); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", source, err, want)
@@ -205,7 +205,7 @@ func TestSwappedFile(t *testing.T) {
 	if _, err := h.PlanDatastore(t.Context(), hostabi.DatastoreRequest{}); err == nil || !strings.Contains(err.Error(), "no datastore plugin claims") {
 		t.Fatalf("got %v", err)
 	}
-	h.plugins[0].drop()
+	h.current.Load().plugins[0].drop()
 	plan.Hooks[hostabi.ExportDatastorePlan] = guesttest.I32(0)
 	b.files["store.wasm"] = &fstest.MapFile{Data: plan.Wasm()}
 	_, err := h.PlanDatastore(t.Context(), hostabi.DatastoreRequest{})
@@ -250,7 +250,7 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		for _, ask := range []hookKind{hookMutate, hookValidate} {
-			if _, err := h.admission.run(ctx, ask, pod()); err != nil {
+			if _, err := h.admit(ctx, ask, pod()); err != nil {
 				t.Errorf("%s: %v", ask.export(), err)
 			}
 		}

@@ -1,8 +1,8 @@
 package pluginhost
 
 import (
-	"crypto/rand"
 	"encoding/binary"
+	"math/rand/v2"
 	"time"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -125,7 +125,11 @@ func wasiRandom(in *instance, stack []uint64) {
 		stack[0] = wasiFault
 		return
 	}
-	_, _ = rand.Read(buf) // never fails
+	if in.random == nil {
+		in.seed = in.plugin.host.seed()
+		in.random = rand.NewChaCha8(in.seed)
+	}
+	_, _ = in.random.Read(buf) // never fails
 	stack[0] = wasiSuccess
 }
 

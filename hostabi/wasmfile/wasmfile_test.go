@@ -182,7 +182,7 @@ func TestCheckManifest(t *testing.T) {
 	wantError(t, check(module(), small), "starts with 16 pages")
 
 	for _, tt := range []struct{ old, new, why string }{
-		{"\x03log\x00\x02", "\x03fog\x00\x02", "no host function of that name in ABI 1.0"},
+		{"\x03log\x00\x02", "\x03fog\x00\x02", "no host function of that name in ABI 1.1"},
 		{"\x03log\x00\x02", "\x03log\x00\x01", "signature [] -> [i32], want [i32 i32 i32] -> [i32]"},
 		{"\x0acleat_init\x00\x03", "\x0acleat_init\x00\x02", "export cleat_init: signature"},
 		{"\x0bcleat_abi_1\x00\x02", "\x0bcleat_abi_2\x00\x02", "export cleat_abi_1: missing"},

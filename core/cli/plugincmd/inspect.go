@@ -23,7 +23,7 @@ func (c *command) inspect() *cobra.Command {
 			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
-			wasm, err := c.readPlugin(args[0])
+			wasm, err := c.readPlugin(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

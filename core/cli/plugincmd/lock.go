@@ -2,6 +2,7 @@ package plugincmd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ nothing is written unless --accept is given.`,
 			if c.lockFile == "" {
 				c.lockFile = "plugins.lock"
 			}
-			l := &locker{command: c, out: &printer{w: cmd.OutOrStdout()}, embedded: embedded}
+			l := &locker{command: c, ctx: cmd.Context(), out: &printer{w: cmd.OutOrStdout()}, embedded: embedded}
 			return l.run(args, accept)
 		},
 	}
@@ -45,6 +46,7 @@ nothing is written unless --accept is given.`,
 // locker is one run of `plugin lock`.
 type locker struct {
 	*command
+	ctx      context.Context // of the one run
 	out      *printer
 	embedded bool
 
@@ -119,7 +121,7 @@ func (l *locker) gather(args []string) ([]candidate, error) {
 		}
 		var all []candidate
 		for _, p := range l.lock.Plugins {
-			wasm, err := l.sources().Read(p)
+			wasm, err := l.sources().Read(l.ctx, p)
 			if err != nil {
 				return nil, err
 			}

@@ -4,6 +4,7 @@
 package plugincmd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -65,7 +66,7 @@ func (c *command) readLock() (lock *pluginhost.Lock, name string, err error) {
 
 // readPlugin returns the bytes of a plugin given as a file, or by its name in
 // the lock.
-func (c *command) readPlugin(arg string) ([]byte, error) {
+func (c *command) readPlugin(ctx context.Context, arg string) ([]byte, error) {
 	if filepath.Ext(arg) == ".wasm" {
 		wasm, err := pluginhost.ReadFile(arg, wasmfile.MaxBytes)
 		if err != nil {
@@ -81,7 +82,7 @@ func (c *command) readPlugin(arg string) ([]byte, error) {
 	if locked == nil {
 		return nil, fmt.Errorf("%s has no plugin %q; `cleat plugin list` shows what it has, and a file is given as <path>.wasm", name, arg)
 	}
-	return c.sources().Read(*locked)
+	return c.sources().Read(ctx, *locked)
 }
 
 func (c *command) sources() pluginhost.Sources {

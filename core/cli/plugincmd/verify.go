@@ -60,7 +60,7 @@ func (c *command) verifyLock(ctx context.Context, out *printer) error {
 
 // verifyFile starts the plugin under a lock that grants what it asks for.
 func (c *command) verifyFile(ctx context.Context, out *printer, file string) error {
-	wasm, err := c.readPlugin(file)
+	wasm, err := c.readPlugin(ctx, file)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"go/format"
+	"maps"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -21,16 +23,14 @@ type output struct {
 	data []byte
 }
 
-// targets are the generated files but abi.json. Another language is one more
-// row and one more template.
-func targets() []struct{ path, template string } {
-	const sdk = "../pluginsdk/internal/abi/"
-	return []struct{ path, template string }{
-		{"ABI.md", "abi.md.tmpl"},
-		{sdk + "znames.go", "go_names.tmpl"},
-		{sdk + "zabi_wasm.go", "go_wasm.tmpl"},
-		{sdk + "zabi_native.go", "go_native.tmpl"},
-	}
+// target is a generated file and the template that makes it; path is relative
+// to the hostabi directory.
+type target struct{ path, template string }
+
+// targets are the generated files but abi.json.
+func targets() []target {
+	return slices.Concat([]target{{"ABI.md", "abi.md.tmpl"}},
+		goTargets(), cTargets(), rustTargets(), assemblyscriptTargets())
 }
 
 func generate() ([]output, error) {
@@ -40,7 +40,11 @@ func generate() ([]output, error) {
 		return nil, err
 	}
 	outputs = append(outputs, output{"abi.json", text})
-	all, err := template.New("").Funcs(functions()).ParseFS(templates, "templates/*.tmpl")
+	functions := template.FuncMap{"signature": signature}
+	for _, language := range []template.FuncMap{goFunctions(), cFunctions(), rustFunctions(), assemblyscriptFunctions()} {
+		maps.Copy(functions, language)
+	}
+	all, err := template.New("").Funcs(functions).ParseFS(templates, "templates/*.tmpl")
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +106,13 @@ func newModel() model {
 			{"manifest", hostabi.MaxManifestBytes, "bytes of a manifest"},
 			{"config", hostabi.MaxConfigBytes, "bytes of a plugin's configuration"},
 			{"rules", hostabi.MaxMatchRules, "match rules of a manifest"},
+			{"random", hostabi.MaxRandomBytes, "bytes of one random call"},
+			{"lookups", hostabi.MaxLookups, "kinds a manifest may ask to look up"},
+			{"lookup_objects", hostabi.MaxLookupObjects, "objects one lookup_list answers for"},
+			{"key", hostabi.MaxKeyBytes, "bytes of one key of the plugin's state"},
+			{"state_value", hostabi.MaxStateValue, "bytes of one value of the plugin's state"},
+			{"state_keys", hostabi.MaxStateKeys, "keys of the plugin's state"},
+			{"claims", hostabi.MaxClaims, "patterns in one list of a deployer's manifest"},
 		},
 	}
 	for _, name := range hostabi.Capabilities() {
@@ -114,6 +125,19 @@ func newModel() model {
 		m.Modules = append(m.Modules, mod)
 	}
 	return m
+}
+
+// signature is the wasm signature in words: (level i32, ptr i32, len i32) -> i32.
+func signature(f hostabi.Function) string {
+	var params []string
+	for _, p := range f.Params {
+		params = append(params, p.Name+" "+string(p.Type))
+	}
+	s := "(" + strings.Join(params, ", ") + ")"
+	for _, r := range f.Results {
+		s += " -> " + string(r)
+	}
+	return s
 }
 
 // jsonFunction is a row of abi.json.

@@ -8,16 +8,18 @@ import (
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-func functions() template.FuncMap {
+func goTargets() []target {
+	const sdk = "../pluginsdk/internal/abi/"
+	return []target{
+		{sdk + "znames.go", "go_names.tmpl"},
+		{sdk + "zabi_wasm.go", "go_wasm.tmpl"},
+		{sdk + "zabi_native.go", "go_native.tmpl"},
+	}
+}
+
+func goFunctions() template.FuncMap {
 	return template.FuncMap{
-		"goName":      goName,
-		"goSignature": goSignature,
-		"goRaw":       goRaw,
-		"goRawCall":   goRawCall,
-		"goForward":   goForward,
-		"signature":   signature,
-		"lower":       func(s string) string { return strings.ToLower(s[:1]) + s[1:] },
-		"inc":         func(i int) int { return i + 1 },
+		"goName": goName, "goSignature": goSignature, "goRaw": goRaw, "goRawCall": goRawCall, "goForward": goForward,
 	}
 }
 
@@ -26,7 +28,7 @@ func goName(name string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(name, "_") {
 		switch part {
-		case "json", "yaml", "id", "ptr", "abi", "cni":
+		case "json", "yaml", "id", "uid", "ptr", "abi", "cni", "kv":
 			b.WriteString(strings.ToUpper(part))
 		default:
 			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
@@ -62,8 +64,11 @@ func goSignature(f hostabi.Function) string {
 			params = append(params, goParam(p)+" []byte")
 		}
 	}
-	return "(" + strings.Join(params, ", ") + ") int32"
+	return "(" + strings.Join(params, ", ") + ") " + goResult(f)
 }
+
+// goResult is the result type of a host function, which has exactly one.
+func goResult(f hostabi.Function) string { return goNumber(f.Results[0]) }
 
 // goRaw is the signature of the import itself.
 func goRaw(f hostabi.Function) string {
@@ -78,7 +83,7 @@ func goRaw(f hostabi.Function) string {
 			params = append(params, goParam(p)+" int32")
 		}
 	}
-	return "(" + strings.Join(params, ", ") + ") int32"
+	return "(" + strings.Join(params, ", ") + ") " + goResult(f)
 }
 
 // goRawCall is the argument list with which the Go function calls the import.
@@ -117,17 +122,4 @@ func goNumber(t hostabi.Type) string {
 		return "int64"
 	}
 	return "int32"
-}
-
-// signature is the wasm signature in words: (level i32, ptr i32, len i32) -> i32.
-func signature(f hostabi.Function) string {
-	var params []string
-	for _, p := range f.Params {
-		params = append(params, p.Name+" "+string(p.Type))
-	}
-	s := "(" + strings.Join(params, ", ") + ")"
-	for _, r := range f.Results {
-		s += " -> " + string(r)
-	}
-	return s
 }

@@ -250,9 +250,9 @@ func (e *engine) renderFile(ctx context.Context, f *manifestFile) *rendering {
 		e.rendered[f.rel] = r
 	}
 	base := filepath.Base(f.path)
-	result, claimed, err := e.render.Render(ctx, hostabi.DeployRequest{
-		File: base, Addon: stem(f.rel), Content: f.content, Variables: maps.Clone(e.variables),
-	})
+	result, claimed, err := e.render.Render(ctx, extension.DeployInput{DeployRequest: hostabi.DeployRequest{
+		Kind: hostabi.DeployKindFile, File: base, Addon: stem(f.rel), Content: f.content, Variables: maps.Clone(e.variables),
+	}})
 	r.claimed, r.objects, r.err = claimed, nil, err
 	if err == nil && claimed {
 		r.objects, r.err = decodeObjects(result.Objects)

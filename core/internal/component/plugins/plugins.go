@@ -76,13 +76,22 @@ func (c *Component) PlanNetwork(ctx context.Context, req hostabi.CNIRequest) (ho
 	return host.PlanNetwork(ctx, req)
 }
 
+// Claims implements extension.Deployer; nothing is claimed before the host is open.
+func (c *Component) Claims() []hostabi.DeployerManifest {
+	host, err := c.loaded()
+	if err != nil {
+		return nil
+	}
+	return host.Claims()
+}
+
 // Render implements extension.Deployer.
-func (c *Component) Render(ctx context.Context, req hostabi.DeployRequest) (hostabi.DeployResult, bool, error) {
+func (c *Component) Render(ctx context.Context, in extension.DeployInput) (hostabi.DeployResult, bool, error) {
 	host, err := c.loaded()
 	if err != nil {
 		return hostabi.DeployResult{}, false, err
 	}
-	return host.Render(ctx, req)
+	return host.Render(ctx, in)
 }
 
 // Handles implements extension.Admission. Before the host is open it claims

@@ -21,7 +21,11 @@ func (h *host) PlanNetwork(_ context.Context, req hostabi.CNIRequest) (hostabi.C
 	return hostabi.CNIPlan{Description: req.Plugin}, nil
 }
 
-func (h *host) Render(context.Context, hostabi.DeployRequest) (hostabi.DeployResult, bool, error) {
+func (h *host) Claims() []hostabi.DeployerManifest {
+	return []hostabi.DeployerManifest{{Files: []string{"*"}}}
+}
+
+func (h *host) Render(context.Context, extension.DeployInput) (hostabi.DeployResult, bool, error) {
 	return hostabi.DeployResult{}, true, nil
 }
 
@@ -49,7 +53,7 @@ func TestBeforeTheHostIsOpen(t *testing.T) {
 	for point, ask := range map[string]func() error{
 		"datastore": func() error { _, err := c.PlanDatastore(ctx, hostabi.DatastoreRequest{}); return err },
 		"cni":       func() error { _, err := c.PlanNetwork(ctx, hostabi.CNIRequest{}); return err },
-		"deployer":  func() error { _, _, err := c.Render(ctx, hostabi.DeployRequest{}); return err },
+		"deployer":  func() error { _, _, err := c.Render(ctx, extension.DeployInput{}); return err },
 		"mutate":    func() error { _, err := c.Mutate(ctx, &extension.AdmissionRequest{}); return err },
 		"validate":  func() error { _, err := c.Validate(ctx, &extension.AdmissionRequest{}); return err },
 	} {
@@ -70,8 +74,11 @@ func TestHandsOn(t *testing.T) {
 	if plan, err := c.PlanNetwork(ctx, hostabi.CNIRequest{Plugin: "p"}); err != nil || plan.Description != "p" {
 		t.Errorf("cni: %v, %v", plan, err)
 	}
-	if _, claimed, err := c.Render(ctx, hostabi.DeployRequest{}); err != nil || !claimed {
+	if _, claimed, err := c.Render(ctx, extension.DeployInput{}); err != nil || !claimed {
 		t.Errorf("deployer: %t, %v", claimed, err)
+	}
+	if claims := c.Claims(); len(claims) != 1 {
+		t.Errorf("claims: %v", claims)
 	}
 	if !c.Handles("CREATE", "", "v1", "pods", "") || c.Handles("CREATE", "", "v1", "configmaps", "") {
 		t.Error("admission: not the host's index")

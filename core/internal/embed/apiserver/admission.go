@@ -124,7 +124,7 @@ func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o
 		DryRun:      a.IsDryRun(),
 	}
 	if u := a.GetUserInfo(); u != nil {
-		req.UserName, req.UserGroups = u.GetName(), u.GetGroups()
+		req.UserName, req.UserUID, req.UserGroups, req.UserExtra = u.GetName(), u.GetUID(), u.GetGroups(), u.GetExtra()
 	}
 	req.Object = sync.OnceValues(func() (map[string]any, error) { return versioned(a.GetObject(), a, o) })
 	req.OldObject = sync.OnceValues(func() (map[string]any, error) { return versioned(a.GetOldObject(), a, o) })
