@@ -161,5 +161,6 @@ const (
 	MaxKeyBytes      = 253      // one key of the plugin's state
 	MaxStateValue    = 64 << 10 // one value of the plugin's state
 	MaxStateKeys     = 256      // keys of the plugin's state
+	MaxStateBytes    = 1 << 20  // all of it, as it is stored (base64 in JSON)
 	MaxClaims        = 32       // patterns in a list of a deployer's manifest
 )

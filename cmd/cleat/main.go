@@ -22,7 +22,7 @@ func main() {
 		Graph:   node.Graph,
 		Plugin: plugincmd.New(plugincmd.Deps{
 			Embedded: bundle.Plugins, Lock: bundle.Lock, CacheSeed: bundle.Cache,
-			PluginsDir: config.DefaultDataDir + "/plugins",
+			PluginsDir: config.DefaultDataDir + "/plugins", Captures: config.DefaultDataDir + "/plugins/captures",
 		}),
 	}, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -7,25 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// Bounds on asking a server, which may be any process that owns the socket.
-const (
-	statusTimeout = 5 * time.Second
-	maxStatus     = 1 << 20
-)
+// statusTimeout bounds asking a server.
+const statusTimeout = 5 * time.Second
 
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -63,39 +58,12 @@ code is 0 if all are ready and 1 otherwise.`,
 
 // askStatus gets the JSON array of kernel.Status from a server's socket.
 func askStatus(ctx context.Context, socket string) ([]byte, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-		DisableKeepAlives: true,
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://cleat/status", nil)
-	if err != nil {
-		return nil, err
+	raw, err := localapi.Ask(ctx, socket, http.MethodGet, "/status")
+	var gone *localapi.Unreachable
+	if errors.As(err, &gone) {
+		return nil, hinted{gone.Err, gone.Hint}
 	}
-	res, err := client.Do(req)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, hinted{fmt.Errorf("no server answers at %s", socket),
-			"is `cleat server` running? Its log says why if it ended; start it with `cleat server` as root"}
-	case errors.Is(err, fs.ErrPermission):
-		return nil, hinted{fmt.Errorf("%s: permission denied", socket), "only root may ask; try `sudo cleat status`"}
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("%s: no answer within %s", socket, statusTimeout)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", socket, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxStatus+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s: read the answer: %w", socket, err)
-	case len(body) > maxStatus:
-		return nil, fmt.Errorf("%s: the answer is larger than %d KiB", socket, maxStatus>>10)
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s: answered %s", socket, res.Status)
-	}
-	return body, nil
+	return raw, err
 }
 
 func printJSON(w io.Writer, raw []byte) error {

@@ -66,6 +66,8 @@ type Options struct {
 	PluginsLock string // --plugins-lock; empty = the lock of the embedded bundle
 	PluginsDir  string // --plugins-dir: where a lock's file sources are looked up; Detect fills it
 	CNI         string // --cni: the name of the plugin that decides the network
+
+	PluginsCapture string // --plugins-capture: off, faults or decisions
 }
 
 // Host is what Detect found out about the machine. Nothing in it is a choice.

@@ -75,6 +75,9 @@ func (v *checker) components() {
 			v.bad("disable", name, "not a component's name; write the base name of its manifest, such as coredns for coredns.yaml")
 		}
 	}
+	if !slices.Contains([]string{"off", "faults", "decisions"}, c.PluginsCapture) {
+		v.bad("plugins-capture", c.PluginsCapture, "unknown; write off, faults or decisions")
+	}
 	for _, name := range []string{"flannel-backend", "cni"} {
 		value := c.FlannelBackend
 		if name == "cni" {

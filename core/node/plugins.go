@@ -2,33 +2,71 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
+	"github.com/cleat-dev/cleat/core/internal/component/pluginstatus"
+	"github.com/cleat-dev/cleat/core/internal/crd"
 	"github.com/cleat-dev/cleat/core/internal/embed/payload"
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// openPlugins opens the host for the configured lock, or for that of the
-// embedded bundle, whose compiled code comes with it.
-func openPlugins(ctx context.Context, cfg *config.Config, data paths.Data, logger *slog.Logger) (plugins.Host, error) {
-	bundle, err := payload.Plugins()
+// pluginSide joins the plugin host, once it is open, with the units that serve
+// it and show it.
+type pluginSide struct {
+	cfg    *config.Config
+	data   paths.Data
+	log    *slog.Logger
+	host   atomic.Pointer[pluginhost.Host]
+	lookup *lookup.Component
+	status *pluginstatus.Component
+
+	mu   sync.Mutex
+	last map[string]lastFault // by plugin
+}
+
+type lastFault struct {
+	text string
+	at   time.Time
+}
+
+// newPluginSide makes the units; admin is the path of an administrator's
+// kubeconfig.
+func newPluginSide(cfg *config.Config, data paths.Data, admin string, store func() (lookup.Store, error), logger *slog.Logger) *pluginSide {
+	s := &pluginSide{cfg: cfg, data: data, log: logger, last: map[string]lastFault{}}
+	s.lookup = lookup.New(admin, s.lookups, store, logger)
+	s.status = pluginstatus.New(admin, cfg.NodeName, s.statuses, logger)
+	return s
+}
+
+// open opens the host for the configured lock, or for that of the embedded
+// bundle, whose compiled code comes with it.
+func (s *pluginSide) open(ctx context.Context) (plugins.Host, error) {
+	options, err := pluginOptions(s.cfg, s.data, s.log)
 	if err != nil {
 		return nil, err
 	}
-	compiled, err := payload.PluginCache()
-	if err != nil {
-		return nil, err
-	}
-	options := pluginhost.Options{
-		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
-	}
-	if cfg.PluginsLock != "" {
-		options.LockFile = cfg.PluginsLock
+	options.Cluster, options.Observe = s.lookup, s.observe
+	options.CaptureDir, options.CaptureMode = s.data.PluginCaptures(), pluginhost.CaptureMode(s.cfg.PluginsCapture)
+	if s.cfg.PluginsLock != "" {
+		options.LockFile = s.cfg.PluginsLock
 	} else if options.Lock, err = payload.Lock(); err != nil {
 		return nil, err
 	}
@@ -36,12 +74,155 @@ func openPlugins(ctx context.Context, cfg *config.Config, data paths.Data, logge
 	if err != nil {
 		return nil, err
 	}
-	if !cfg.DisableAgent {
-		if err := host.CheckCNI(cfg.CNI); err != nil {
+	if !s.cfg.DisableAgent {
+		if err := host.CheckCNI(s.cfg.CNI); err != nil {
 			return nil, errors.Join(err, host.Close(ctx))
 		}
 	}
+	if err := quirks.AddMetrics(host.Metrics()); err != nil {
+		return nil, errors.Join(err, host.Close(ctx))
+	}
+	s.host.Store(host)
 	return host, nil
+}
+
+// pluginOptions are what every opening of the plugins has in common.
+func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pluginhost.Options, error) {
+	bundle, err := payload.Plugins()
+	if err != nil {
+		return pluginhost.Options{}, err
+	}
+	compiled, err := payload.PluginCache()
+	if err != nil {
+		return pluginhost.Options{}, err
+	}
+	return pluginhost.Options{
+		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
+	}, nil
+}
+
+// lookups are the kinds that plugins are granted now.
+func (s *pluginSide) lookups() []hostabi.Kind {
+	if host := s.host.Load(); host != nil {
+		return host.Lookups()
+	}
+	return nil
+}
+
+// recentFault is how long after a fault a plugin counts as degraded.
+const recentFault = time.Minute
+
+// statuses is what the API is to show of each plugin.
+func (s *pluginSide) statuses() map[string]crd.PluginServer {
+	all := map[string]crd.PluginServer{}
+	host := s.host.Load()
+	if host == nil {
+		return all
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range host.Stats() {
+		if p.Shadow {
+			main := all[p.Name]
+			main.Shadow = &crd.PluginShadow{Version: p.Version, Compared: int64(p.Shadowed), Differed: int64(p.Differed),
+				Faults: int64(p.Faults), P50: latency(&p.Latency, 0.5), P99: latency(&p.Latency, 0.99)}
+			all[p.Name] = main
+			continue
+		}
+		status := crd.PluginServer{
+			Points: points(p.Points), Version: p.Version, Digest: p.SHA256, Generation: int64(p.Generation), Health: crd.PluginHealthy,
+			Calls: int64(p.Calls), Denies: int64(p.Denies), Mutations: int64(p.Mutations), Faults: int64(p.Faults),
+			P50: latency(&p.Latency, 0.5), P99: latency(&p.Latency, 0.99),
+			Memory: resource.NewQuantity(int64(p.Memory), resource.BinarySI).String(),
+		}
+		if last, ok := s.last[p.Name]; ok {
+			status.LastFault = crd.Clip(last.text, crd.MaxLastFault)
+			if time.Since(last.at) < recentFault {
+				status.Health = crd.PluginDegraded
+			}
+		}
+		if p.Breaker == pluginhost.BreakerOpen {
+			status.Health = crd.PluginOff
+		}
+		all[p.Name] = status
+	}
+	return all
+}
+
+func points(list []hostabi.Point) string {
+	texts := make([]string, len(list))
+	for i, p := range list {
+		texts[i] = string(p)
+	}
+	return strings.Join(texts, ",")
+}
+
+// latency prints a quantile with two digits, "" without calls.
+func latency(l *pluginhost.Latency, q float64) string {
+	d := l.Quantile(q)
+	if d == 0 {
+		return ""
+	}
+	unit := time.Nanosecond
+	for unit*100 <= d {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
+// observe turns notices of the host into events and the last fault.
+func (s *pluginSide) observe(n pluginhost.Notice) {
+	reasons := map[pluginhost.NoticeKind]string{
+		pluginhost.NoticeFault: "PluginFault", pluginhost.NoticeOff: "PluginOff", pluginhost.NoticeOn: "PluginWorksAgain",
+		pluginhost.NoticeReloaded: "PluginsReloaded", pluginhost.NoticeRolledBack: "PluginRolledBack", pluginhost.NoticeDiffers: "PluginShadowDiffers",
+	}
+	message := n.Detail
+	if n.Advice != "" && !strings.Contains(message, n.Advice) {
+		message += "; " + n.Advice
+	}
+	if n.Capture != "" {
+		message += "; replay it with `cleat plugin replay " + n.Capture + "`"
+	}
+	warning := !slices.Contains([]pluginhost.NoticeKind{pluginhost.NoticeOn, pluginhost.NoticeReloaded}, n.Kind)
+	if n.Kind == pluginhost.NoticeFault && n.Plugin != "" {
+		s.mu.Lock()
+		s.last[n.Plugin] = lastFault{n.Detail, time.Now()}
+		s.mu.Unlock()
+	}
+	s.status.Notify(pluginstatus.Notice{Plugin: n.Plugin, Reason: reasons[n.Kind], Warning: warning, Message: message})
+}
+
+// reload makes the host follow the lock file as it is now.
+func (s *pluginSide) reload(ctx context.Context) (pluginhost.Reloaded, error) {
+	host := s.host.Load()
+	switch {
+	case host == nil:
+		return pluginhost.Reloaded{}, errors.New("the plugins are not open yet; try again in a moment")
+	case s.cfg.PluginsLock == "":
+		return pluginhost.Reloaded{}, errors.New("the server follows the lock that is part of the binary, which does not change; " +
+			"start it with --plugins-lock FILE (`cleat plugin list -o lock` writes one to begin with)")
+	}
+	lock, err := pluginhost.ReadFile(s.cfg.PluginsLock, pluginhost.MaxLockBytes)
+	if err != nil {
+		return pluginhost.Reloaded{}, fmt.Errorf("plugins.lock: %w", err)
+	}
+	return host.Reload(ctx, lock)
+}
+
+// serve adds what `cleat plugin` asks a running server to its socket.
+func (s *pluginSide) serve(mux *http.ServeMux) {
+	mux.HandleFunc("GET /plugins", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.statuses()) })
+	mux.HandleFunc("POST /plugins/reload", func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.reload(r.Context())
+		if err != nil {
+			s.log.Error("plugins were not reloaded", "error", err)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusConflict)
+			_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+			return
+		}
+		writeJSON(w, result)
+	})
 }
 
 // Bundle is what the binary carries of plugins, for the plugin commands. Its

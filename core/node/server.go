@@ -14,6 +14,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/controllermanager"
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
+	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -42,14 +43,14 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 	if err := quirks.BridgeLogs(logger, cfg.Debug); err != nil {
 		return err
 	}
-	k, err := newServer(cfg, logger)
+	k, plugged, err := newServer(cfg, logger)
 	if err != nil {
 		return err
 	}
 	if err := quirks.Settle(); err != nil {
 		return err
 	}
-	closeStatus, err := serveStatus(ctx, k)
+	closeStatus, err := serveStatus(ctx, k, plugged.serve)
 	if err != nil {
 		return err
 	}
@@ -61,12 +62,14 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 
 // newServer is the boot order of a server. Building it starts nothing, but it
 // refuses arguments that an embedded component would refuse.
-func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) {
+func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *pluginSide, error) {
 	quirks.ShowForeignFlags()
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
 
-	host := plugins.New(func(ctx context.Context) (plugins.Host, error) { return openPlugins(ctx, cfg, data, logger) })
+	files := pki.FilesOf(data)
+	plugged := newPluginSide(cfg, data, files.Deployer, func() (lookup.Store, error) { return etcdstore.New(datastore.Endpoint) }, logger)
+	host := plugins.New(plugged.open)
 	pluginsUnit := k.Add("plugins", host)
 
 	// The two need each other's answers: bootstrap reads the datastore, and the
@@ -86,7 +89,6 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) 
 			return cluster.Identity, err
 		},
 	})
-	files := keys.Files()
 	pkiUnit := k.Add("pki", keys, bootstrapUnit)
 
 	super := supervisor.New(supervisor.Options{
@@ -104,20 +106,20 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) 
 
 	api, err := newAPIServer(cfg, data, files, host, store, super)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	apiserverUnit := k.Add("apiserver", api, datastoreUnit, pluginsUnit, supervisorUnit)
 
 	if !cfg.DisableScheduler {
 		run, standby, err := newScheduler(cfg, files, store)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		k.Add("scheduler", scheduler.New(run, standby), apiserverUnit)
 	}
 	run, standby, err := newControllerManager(cfg, files, store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	k.Add("controllermanager", controllermanager.New(run, standby), apiserverUnit)
 	if !cfg.DisableCloudController {
@@ -125,11 +127,13 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, error) 
 	}
 	deploy := deployer.New(cfg, data, host, files.Deployer, logger)
 	k.Add("deployer", deploy, apiserverUnit, pluginsUnit)
+	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
+	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 
 	if cfg.DisableAgent {
-		return k, nil
+		return k, plugged, nil
 	}
-	return k, addNode(k, cfg, data, logger, nodeNeeds{
+	return k, plugged, addNode(k, cfg, data, logger, nodeNeeds{
 		plugins: pluginsUnit, server: apiserverUnit,
 		cni:       host,
 		serverURL: func() (string, error) { return cfg.ServerURL(), nil },

@@ -17,8 +17,9 @@ import (
 )
 
 // serveStatus answers GET /status with the units and GET /timeline with the
-// boot so far, as JSON, on a unix socket that only root can open. close ends it.
-func serveStatus(ctx context.Context, k *kernel.Kernel) (close func(), err error) {
+// boot so far, as JSON, and whatever more adds, on a unix socket that only root
+// can open. close ends it.
+func serveStatus(ctx context.Context, k *kernel.Kernel, more func(*http.ServeMux)) (close func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(paths.StatusSocket), 0o700); err != nil {
 		return nil, fmt.Errorf("status socket: %w", err)
 	}
@@ -38,6 +39,7 @@ func serveStatus(ctx context.Context, k *kernel.Kernel) (close func(), err error
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Status()) })
 	mux.HandleFunc("GET /timeline", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Timeline()) })
+	more(mux)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
 	go func() {

@@ -30,7 +30,7 @@ func Crictl(args []string) int {
 
 // Graph is the boot order of a server with these options.
 func Graph(cfg *config.Config) (kernel.Graph, error) {
-	k, err := newServer(cfg, slog.New(slog.DiscardHandler))
+	k, _, err := newServer(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return kernel.Graph{}, err
 	}

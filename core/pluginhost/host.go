@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -302,6 +305,15 @@ func (h *Host) Close(ctx context.Context) error {
 		return fmt.Errorf("plugins are still at work: %w", ctx.Err())
 	}
 	return h.cache.Close(ctx)
+}
+
+// Lookups returns the kinds that the plugins are granted to look up.
+func (h *Host) Lookups() []hostabi.Kind {
+	granted := map[hostabi.Kind]bool{}
+	for _, p := range h.current.Load().all() {
+		maps.Copy(granted, p.lookups)
+	}
+	return slices.SortedFunc(maps.Keys(granted), func(a, b hostabi.Kind) int { return strings.Compare(a.String(), b.String()) })
 }
 
 // Probe starts one instance of every plugin and closes it again: the guests

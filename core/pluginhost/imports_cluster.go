@@ -233,7 +233,7 @@ func (p *plugin) keepState(ctx context.Context, c *call) error {
 	if err := p.host.cluster.SetState(ctx, p.locked.Name, c.state); err != nil {
 		return &Fault{Plugin: p.locked.Name, Hook: c.hook.export(), Kind: FaultState, Err: err,
 			Detail: "its state could not be stored: " + firstLine(err.Error()),
-			Advice: "the datastore must answer; at most 256 keys are kept for a plugin"}
+			Advice: "the datastore must answer; at most 256 keys and 1 MiB are kept for a plugin"}
 	}
 	return nil
 }

@@ -169,6 +169,16 @@ func (l *Lock) Find(name string) *LockedPlugin {
 	return nil
 }
 
+// FindShadow returns the shadow of that name, or nil.
+func (l *Lock) FindShadow(name string) *LockedPlugin {
+	for i := range l.Plugins {
+		if l.Plugins[i].Name == name && l.Plugins[i].Shadow {
+			return &l.Plugins[i]
+		}
+	}
+	return nil
+}
+
 // CanonicalConfig returns the plugin's config as canonical JSON (sorted keys,
 // no spaces), which is what the guest reads and what ConfigSHA256 covers.
 func (p *LockedPlugin) CanonicalConfig() ([]byte, error) {

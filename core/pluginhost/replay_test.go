@@ -249,3 +249,39 @@ func TestLatencyQuantiles(t *testing.T) {
 		t.Errorf("p50 %s, p99 %s, count %d", p50, p99, l.Count())
 	}
 }
+
+// TestReplayBundle replays a denial of a plugin made by the Go compiler, whose
+// runtime does not like a clock that stands still at 0.
+func TestReplayBundle(t *testing.T) {
+	b := realBundle(t)
+	dir := t.TempDir()
+	h := openReal(t, func(o *Options) { o.CaptureDir, o.CaptureMode = dir, CaptureDecisions })
+	req := pod()
+	req.NamespaceLabels = func() (map[string]string, error) {
+		return map[string]string{"baseline.cleat.dev/enforce": "true"}, nil
+	}
+	req.Object = func() (map[string]any, error) {
+		return map[string]any{"spec": map[string]any{"hostNetwork": true}}, nil
+	}
+	if result, err := h.Validate(t.Context(), req); err != nil || result.Allowed {
+		t.Fatalf("got %+v, %v", result, err)
+	}
+	var files []string
+	eventually(t, "the capture", func() bool {
+		files, _ = filepath.Glob(filepath.Join(dir, "*.json"))
+		return len(files) == 1
+	})
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	capture, err := ParseCapture(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := b.lock.Find("admission-baseline")
+	got, err := Replay(t.Context(), b.options(t), *locked, capture)
+	if err != nil || !got.Same || got.Replayed.Verdict != VerdictDeny {
+		t.Errorf("replayed %+v, %v", got, err)
+	}
+}

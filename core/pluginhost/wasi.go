@@ -105,13 +105,19 @@ func wasiClock(in *instance, stack []uint64) {
 	now := in.plugin.host.now()
 	nanos := now.UnixNano()
 	if id >= clockMonoID {
-		nanos = int64(now.Sub(in.plugin.host.opened))
+		nanos = monotonic(in, now)
 	}
 	if !in.mem.WriteUint64Le(result, uint64(nanos)) {
 		stack[0] = wasiFault
 		return
 	}
 	stack[0] = wasiSuccess
+}
+
+// monotonic is time since the host was opened; never 0, at which Go's runtime
+// gives up.
+func monotonic(in *instance, now time.Time) int64 {
+	return int64(now.Sub(in.plugin.host.opened)) + 1
 }
 
 func wasiRandom(in *instance, stack []uint64) {
@@ -210,7 +216,7 @@ func clockWait(in *instance, clock []byte) time.Duration {
 	if binary.LittleEndian.Uint16(clock[24:])&pollAbsolute != 0 {
 		now := in.plugin.host.now()
 		if id >= clockMonoID {
-			nanos -= int64(now.Sub(in.plugin.host.opened))
+			nanos -= monotonic(in, now)
 		} else {
 			nanos -= now.UnixNano()
 		}

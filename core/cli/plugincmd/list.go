@@ -16,14 +16,23 @@ func (c *command) list() *cobra.Command {
 		Use:   "list",
 		Short: "Show the plugins of the lock, in the order they are asked",
 		Example: `  cleat plugin list
-  cleat plugin list --plugins-lock /etc/cleat/plugins.lock -o json`,
+  cleat plugin list --plugins-lock /etc/cleat/plugins.lock -o json
+  cleat plugin list -o lock >/etc/cleat/plugins.lock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "table"); err != nil {
+			if err := checkOutput(output, "table", "lock"); err != nil {
 				return err
 			}
 			lock, _, err := c.readLock()
 			if err != nil {
+				return err
+			}
+			if output == "lock" {
+				text, err := lock.Marshal()
+				if err != nil {
+					return err
+				}
+				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			}
 			if output == "json" {
@@ -32,7 +41,7 @@ func (c *command) list() *cobra.Command {
 			return printList(cmd.OutOrStdout(), lock)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json, or lock for a plugins.lock to begin with")
 	return cmd
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 func (c *command) lock() *cobra.Command {
-	var accept, embedded bool
+	var accept, embedded, shadow bool
 	cmd := &cobra.Command{
 		Use:   "lock [FILE.wasm | DIRECTORY]...",
 		Short: "Write plugins.lock from plugin files",
@@ -25,6 +25,9 @@ func (c *command) lock() *cobra.Command {
 that name in the working directory). What is locked already keeps its order,
 limits, failure policy, trust and config; a new plugin is asked last. Without
 arguments the plugins of the lock are read from their sources again.
+
+With --shadow a version runs beside the locked one of its name: both are asked
+about live requests, the locked one decides, and differences are reported.
 
 When a plugin asks for more than its lock grants, the difference is shown and
 nothing is written unless --accept is given.`,
@@ -34,11 +37,12 @@ nothing is written unless --accept is given.`,
 			if c.lockFile == "" {
 				c.lockFile = "plugins.lock"
 			}
-			l := &locker{command: c, ctx: cmd.Context(), out: &printer{w: cmd.OutOrStdout()}, embedded: embedded}
+			l := &locker{command: c, ctx: cmd.Context(), out: &printer{w: cmd.OutOrStdout()}, embedded: embedded, shadow: shadow}
 			return l.run(args, accept)
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "grant the new powers that are shown")
+	cmd.Flags().BoolVar(&shadow, "shadow", false, "lock the files as shadows: they run beside the plugins of their names and decide nothing")
 	cmd.Flags().BoolVar(&embedded, "embedded", false, "record the files as part of the embedded bundle (for building cleat)")
 	return cmd
 }
@@ -49,6 +53,7 @@ type locker struct {
 	ctx      context.Context // of the one run
 	out      *printer
 	embedded bool
+	shadow   bool
 
 	lock   *pluginhost.Lock
 	fresh  bool     // there was no lock
@@ -60,6 +65,7 @@ type candidate struct {
 	wasm   []byte
 	source string
 	where  string // for messages
+	shadow bool
 }
 
 func (l *locker) run(args []string, accept bool) error {
@@ -125,7 +131,7 @@ func (l *locker) gather(args []string) ([]candidate, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, candidate{wasm, p.Source, p.Source})
+			all = append(all, candidate{wasm, p.Source, p.Source, p.Shadow})
 		}
 		return all, nil
 	}
@@ -143,7 +149,7 @@ func (l *locker) gather(args []string) ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, candidate{wasm, source, f})
+		all = append(all, candidate{wasm, source, f, l.shadow})
 	}
 	return all, nil
 }
@@ -203,12 +209,21 @@ func (l *locker) enter(c candidate) error {
 	}
 	name := ins.Manifest.Name
 	old := l.lock.Find(name)
+	kind := ""
+	if c.shadow {
+		kind = " (shadow)"
+		if old == nil {
+			return fmt.Errorf("%s has no plugin %s that it could be a shadow of; lock that one first", l.lockFile, name)
+		}
+		old = l.lock.FindShadow(name)
+	}
 	if old == nil {
 		entry, err := pluginhost.Propose(ins, c.source, l.lock.NextOrder())
 		if err != nil {
 			return err
 		}
-		l.out.linef("%s %s: new, order %d", name, entry.Version, entry.Order)
+		entry.Shadow = c.shadow
+		l.out.linef("%s %s%s: new, order %d", name, entry.Version, kind, entry.Order)
 		l.show(pluginhost.Compare(pluginhost.LockedPlugin{}, entry), true)
 		if !l.fresh {
 			l.powers = append(l.powers, name)
@@ -222,10 +237,10 @@ func (l *locker) enter(c candidate) error {
 	}
 	changes := pluginhost.Compare(*old, entry)
 	if len(changes) == 0 {
-		l.out.linef("%s %s: unchanged", name, entry.Version)
+		l.out.linef("%s %s%s: unchanged", name, entry.Version, kind)
 		return nil
 	}
-	l.out.linef("%s %s:", name, entry.Version)
+	l.out.linef("%s %s%s:", name, entry.Version, kind)
 	l.show(changes, false)
 	if slices.ContainsFunc(changes, func(c pluginhost.Change) bool { return c.Power }) {
 		l.powers = append(l.powers, name)

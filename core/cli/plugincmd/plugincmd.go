@@ -10,7 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/hostabi/wasmfile"
 	"github.com/spf13/cobra"
@@ -22,6 +25,8 @@ type Deps struct {
 	Lock       []byte // the lock of the embedded bundle
 	CacheSeed  fs.FS  // compiled code of the embedded bundle, nil for none
 	PluginsDir string // default of --plugins-dir
+	Captures   string // directory of calls kept for a replay
+	Socket     string // of the server on this machine; "" is the usual one
 }
 
 // command carries the flags every subcommand has.
@@ -32,6 +37,9 @@ type command struct {
 
 // New returns the command `plugin`.
 func New(deps Deps) *cobra.Command {
+	if deps.Socket == "" {
+		deps.Socket = paths.StatusSocket
+	}
 	c := &command{Deps: deps}
 	cmd := &cobra.Command{
 		Use:   "plugin",
@@ -45,7 +53,7 @@ a server refuses to start when a plugin differs from its lock.`,
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.lockFile, "plugins-lock", "", "plugins.lock to use (default: the lock of the embedded bundle)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
-	cmd.AddCommand(c.list(), c.inspect(), c.lock(), c.verify())
+	cmd.AddCommand(c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
 	return cmd
 }
 
@@ -89,10 +97,12 @@ func (c *command) sources() pluginhost.Sources {
 	return pluginhost.Sources{Embedded: c.Embedded, PluginsDir: c.PluginsDir}
 }
 
-// checkOutput refuses an unknown -o.
-func checkOutput(format, text string) error {
-	if format != text && format != "json" {
-		return fmt.Errorf("--output %q is unknown; use %s or json", format, text)
+// checkOutput refuses an unknown -o; json is known everywhere.
+func checkOutput(format string, known ...string) error {
+	known = append(known, "json")
+	if !slices.Contains(known, format) {
+		last := len(known) - 1
+		return fmt.Errorf("--output %q is unknown; use %s or %s", format, strings.Join(known[:last], ", "), known[last])
 	}
 	return nil
 }

@@ -256,7 +256,7 @@ func TestListAndInspect(t *testing.T) {
 	}
 	b.wantError([]string{"inspect", "nobody"}, `has no plugin "nobody"`, "cleat plugin list")
 	b.wantError([]string{"inspect", "policy", "-o", "yaml"}, `"yaml" is unknown; use text or json`)
-	b.wantError([]string{"list", "-o", "yaml"}, `"yaml" is unknown; use table or json`)
+	b.wantError([]string{"list", "-o", "yaml"}, `"yaml" is unknown; use table, lock or json`)
 	wantWords(t, b.wantError([]string{"inspect", b.put("bad.wasm", policy(func(g *guesttest.Guest) { g.NoMarker = true }))}, "does not conform", "cleat_abi_1"), "policy 1.0.0")
 }
 
@@ -292,4 +292,50 @@ func TestHelp(t *testing.T) {
 		wantWords(t, b.must(sub, "--help"), "Examples:", "cleat plugin "+sub, "--plugins-dir")
 	}
 	wantWords(t, b.must(), "Available Commands:")
+}
+
+func TestShadowLock(t *testing.T) {
+	b := newBench(t)
+	b.wantError([]string{"lock", "--shadow", b.put("next.wasm", policy())}, "no plugin policy", "lock that one first")
+	b.must("lock", b.put("policy.wasm", policy()))
+	next := b.put("next.wasm", policy(func(g *guesttest.Guest) { g.Manifest.Version = "2.0.0" }))
+	wantWords(t, b.must("lock", "--shadow", "--accept", next), "policy 2.0.0 (shadow): new")
+	lock := b.readLock()
+	if p, s := lock.Find("policy"), lock.FindShadow("policy"); len(lock.Plugins) != 2 || p.Version != "1.0.0" || s.Version != "2.0.0" {
+		t.Errorf("lock %+v", lock)
+	}
+	wantWords(t, b.must("lock"), "is up to date")
+	wantWords(t, b.must("verify"), "policy 1.0.0: ok", "policy 2.0.0: ok")
+}
+
+func TestToggle(t *testing.T) {
+	b := newBench(t)
+	b.deps.Socket = filepath.Join(t.TempDir(), "none.sock")
+	b.must("lock", b.put("policy.wasm", policy()))
+	wantWords(t, b.must("disable", "policy"), "disabled in", "no server runs here")
+	if !b.readLock().Plugins[0].Disabled {
+		t.Error("the lock does not say so")
+	}
+	wantWords(t, b.must("disable", "policy"), "disabled already")
+	b.must("enable", "policy")
+	if b.readLock().Plugins[0].Disabled {
+		t.Error("still disabled")
+	}
+	b.wantError([]string{"enable", "nobody"}, `no plugin "nobody"`)
+	b.wantError([]string{"reload"}, "no server answers")
+}
+
+func TestDiff(t *testing.T) {
+	b := newBench(t)
+	old := b.put("old.wasm", policy())
+	more := b.put("more.wasm", policy(func(g *guesttest.Guest) {
+		g.Manifest.Version = "2.0.0"
+		g.Manifest.Admission.ReadPaths = append(g.Manifest.Admission.ReadPaths, "data")
+	}))
+	wantWords(t, b.must("diff", old, old), "no difference")
+	wantWords(t, b.wantError([]string{"diff", old, more}, "asks for powers"), "+ read_paths: data   (new power)", "+ version: 2.0.0")
+	wantWords(t, b.must("diff", more, old), "- read_paths: data")
+	b.must("lock", old)
+	b.wantError([]string{"diff", "policy", more}, "asks for powers")
+	b.wantError([]string{"diff", "nobody", more}, `no plugin "nobody"`)
 }

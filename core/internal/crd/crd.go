@@ -6,6 +6,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,9 @@ import (
 //go:embed addon.yaml
 var addonYAML []byte
 
+//go:embed plugin.yaml
+var pluginYAML []byte
+
 // EstablishTimeout bounds how long the API server may take to serve a new
 // custom resource; it usually needs some hundred milliseconds.
 const EstablishTimeout = 30 * time.Second
@@ -33,20 +37,28 @@ func DefinitionGVR() schema.GroupVersionResource {
 
 // Definitions returns the CustomResourceDefinitions of the API group.
 func Definitions() ([]*unstructured.Unstructured, error) {
-	addon := &unstructured.Unstructured{}
-	if err := yaml.UnmarshalStrict(addonYAML, &addon.Object); err != nil {
-		return nil, fmt.Errorf("decode the embedded addon definition: %w", err)
+	var definitions []*unstructured.Unstructured
+	for _, text := range [][]byte{addonYAML, pluginYAML} {
+		d := &unstructured.Unstructured{}
+		if err := yaml.UnmarshalStrict(text, &d.Object); err != nil {
+			return nil, fmt.Errorf("decode an embedded definition: %w", err)
+		}
+		definitions = append(definitions, d)
 	}
-	return []*unstructured.Unstructured{addon}, nil
+	return definitions, nil
 }
 
-// Ensure applies the definitions as fieldManager and returns once the API
-// server serves them. It does not retry a failed request.
-func Ensure(ctx context.Context, client dynamic.Interface, fieldManager string) error {
+// Ensure applies the definitions of the named resources, or of all, as
+// fieldManager and returns once the API server serves them. It does not retry
+// a failed request.
+func Ensure(ctx context.Context, client dynamic.Interface, fieldManager string, resources ...string) error {
 	definitions, err := Definitions()
 	if err != nil {
 		return err
 	}
+	definitions = slices.DeleteFunc(definitions, func(d *unstructured.Unstructured) bool {
+		return len(resources) > 0 && !slices.ContainsFunc(resources, func(r string) bool { return d.GetName() == r+"."+Group })
+	})
 	resource := client.Resource(DefinitionGVR())
 	for _, d := range definitions {
 		// Forced: the schema is this program's own, nobody else's edit of it may stand.

@@ -57,3 +57,6 @@ func (d Data) Payload() string { return d.join("data") } // <digest>/bin below i
 // Plugins.
 func (d Data) Plugins() string     { return d.join("plugins") }
 func (d Data) PluginCache() string { return d.join("plugins", "cache") } // compiled code, root only
+func (d Data) PluginCaptures() string {
+	return d.join("plugins", "captures") // calls kept for a replay, root only
+}

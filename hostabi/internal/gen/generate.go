@@ -112,6 +112,7 @@ func newModel() model {
 			{"key", hostabi.MaxKeyBytes, "bytes of one key of the plugin's state"},
 			{"state_value", hostabi.MaxStateValue, "bytes of one value of the plugin's state"},
 			{"state_keys", hostabi.MaxStateKeys, "keys of the plugin's state"},
+			{"state", hostabi.MaxStateBytes, "bytes of all of it, as it is stored (base64 in JSON)"},
 			{"claims", hostabi.MaxClaims, "patterns in one list of a deployer's manifest"},
 		},
 	}

@@ -114,7 +114,7 @@ func (d *Deployer) start(ctx context.Context, e *engine) error {
 	var again retry
 	last := ""
 	for {
-		err := crd.Ensure(ctx, e.cluster.dynamic, fieldManager)
+		err := crd.Ensure(ctx, e.cluster.dynamic, fieldManager, crd.AddonResource)
 		if err == nil {
 			err = e.load(ctx)
 		}

@@ -45,7 +45,8 @@ const (
 	groupMasters = "system:masters"
 )
 
-func filesOf(data paths.Data) Files {
+// FilesOf returns the names of the files of a data directory.
+func FilesOf(data paths.Data) Files {
 	pair := func(cert, key string) Pair { return Pair{data.TLS(cert), data.TLS(key)} }
 	leaf := func(name string) Pair { return pair(name+".crt", name+".key") }
 	cred := func(name string) string { return data.Cred(name + ".kubeconfig") }

@@ -47,7 +47,7 @@ func New(o Options) *PKI {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &PKI{Options: o, files: filesOf(o.Data)}
+	return &PKI{Options: o, files: FilesOf(o.Data)}
 }
 
 // Files names what the unit keeps on disk. The paths are known from the start,

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/rest"
 	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/component-base/metrics/legacyregistry"
 )
 
 // Settle fixes the feature gates and versions that all Kubernetes components
@@ -62,4 +64,13 @@ func ShowForeignFlags() {
 	if foreignFlags != nil {
 		pflag.CommandLine, foreignFlags = foreignFlags, nil
 	}
+}
+
+// AddMetrics adds metrics of our own to the ones that every embedded component
+// serves, which is the one registry they all write to.
+func AddMetrics(c prometheus.Collector) error {
+	if err := legacyregistry.Registerer().Register(c); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
 }
