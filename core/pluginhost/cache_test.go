@@ -43,7 +43,7 @@ func openCached(t *testing.T, b *bundle, cache string, seed fs.FS, log *logs) []
 }
 
 func TestCache(t *testing.T) {
-	b := lockOf(t, hook("one", guesttest.I32(0)).Wasm(), hook("two", guesttest.I32(0)).Wasm())
+	b := lockOf(t, hook("one", guesttest.I32(0)).Wasm(), hook("two", guesttest.Code(guesttest.I32(0), guesttest.Drop(), guesttest.I32(0))).Wasm())
 	dir := t.TempDir()
 	seed := filepath.Join(dir, "seed")
 	if err := Precompile(t.Context(), seed, b.wasm()...); err != nil {

@@ -14,10 +14,16 @@ import (
 // walk the whole chain of the request each time.
 type callContext struct {
 	context.Context
-	inst *instance
+	inst     *instance
+	deadline time.Time // at which the guest is ended; the context does not know it
 	// values lets wazero look up its own keys, which it needs when it
 	// instantiates and looks for in vain on every call.
 	values bool
+}
+
+// bounded is the context with the deadline, for what may block.
+func (c *callContext) bounded() (context.Context, context.CancelFunc) {
+	return context.WithDeadline(c.Context, c.deadline)
 }
 
 func (c *callContext) Value(key any) any {

@@ -179,8 +179,10 @@ func kvGet(in *instance, stack []uint64) {
 	}
 	value, set := in.call.state[key]
 	if !set {
+		ctx, cancel := in.ctx.bounded()
+		defer cancel()
 		var err error
-		value, err = cluster.State(in.ctx, in.plugin.locked.Name, key)
+		value, err = cluster.State(ctx, in.plugin.locked.Name, key)
 		in.call.seen.state(key, value, err)
 		if err != nil {
 			in.clusterFail(stack, err)

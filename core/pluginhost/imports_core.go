@@ -12,7 +12,6 @@ import (
 	"unicode/utf16"
 
 	"github.com/cleat-dev/cleat/hostabi"
-	"github.com/tetratelabs/wazero/sys"
 )
 
 // maxLogLines bounds what a guest may log in one call.
@@ -61,12 +60,14 @@ func (in *instance) text(ptr, n uint64, most int) (string, bool) {
 
 // sleep waits, at most until the running call must end, and then ends it.
 func (in *instance) sleep(d time.Duration) {
+	ctx, cancel := in.ctx.bounded()
+	defer cancel()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-in.ctx.Done():
-		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
+	case <-ctx.Done():
+		panic(errLate())
 	}
 }
 

@@ -27,7 +27,7 @@ type instance struct {
 	pathIDs map[string]int32
 
 	call      *call           // the running hook, nil between hooks
-	ctx       context.Context // of the running hook
+	ctx       *callContext    // of the running hook
 	handle    uint32
 	hostCalls uint64
 	scratch   []byte // reused for encoded values
@@ -53,9 +53,7 @@ func (p *plugin) newInstance(ctx context.Context, prog *program) (_ *instance, e
 			in.close()
 		}
 	}()
-	limited, cancel := context.WithTimeout(ctx, startDeadline)
-	defer cancel()
-	cctx := &callContext{Context: withMemory(limited), inst: in, values: true}
+	cctx := &callContext{Context: withMemory(ctx), inst: in, values: true, deadline: time.Now().Add(startDeadline)}
 	in.call = &call{hook: hookInit, begin: p.host.now()}
 	if in.mod, err = prog.instantiate(cctx); err != nil {
 		return nil, err
@@ -120,22 +118,20 @@ func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, 
 	if fn == nil {
 		return 0, &Fault{Plugin: p.locked.Name, Hook: c.hook.export(), Kind: FaultStart, Detail: "the guest does not export it"}
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("plugin %s: %s: %w", p.locked.Name, c.hook.export(), err)
+	}
 	in.handle = in.handle%maxHandle + 1
 	c.handle = in.handle
 	copy(in.stack[:], params)
 	if c.hook.admission() {
 		in.stack[0] = uint64(c.handle)
 	}
-	cctx := &callContext{Context: ctx, inst: in}
-	if !p.locked.Trusted {
-		limited, cancel := context.WithTimeout(ctx, p.deadline)
-		defer cancel()
-		cctx.Context = limited
-	}
 	in.call, in.hostCalls = c, 0
 	c.begin = p.host.now()
 	in.output.reset()
 	begin := time.Now()
+	cctx := &callContext{Context: ctx, inst: in, deadline: begin.Add(p.deadline)}
 	err := fn.CallWithStack(cctx, in.stack[:])
 	spent := time.Since(begin)
 	in.call = nil
@@ -147,10 +143,6 @@ func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, 
 	p.stats.hostCalls.Add(in.hostCalls)
 	p.stats.bytes.Add(c.bytes)
 	in.notePeak()
-	if cctx.Context.Err() != nil {
-		// The guard may have closed the module even though the call came through.
-		in.broken = true
-	}
 	if err != nil {
 		in.broken = true
 		return 0, p.faultOf(ctx, c.hook.export(), err, in.output.lastWords())

@@ -25,13 +25,12 @@ type program struct {
 }
 
 // compileSpec is how a plugin is compiled. It is the one place where that is
-// decided: what enters wazero's cache key (the bytes, and whether loops can be
-// interrupted) must be equal when the bundle is precompiled and when a server
-// opens it.
+// decided: what enters wazero's cache key (the bytes, with the meter in them)
+// must be equal when the bundle is precompiled and when a server opens it.
 type compileSpec struct {
 	cache    wazero.CompilationCache
 	pages    uint32           // memory limit; not part of the code
-	trusted  bool             // no checks for a passed deadline
+	trusted  bool             // no meter, see metered
 	features api.CoreFeatures // what the module may use; not part of the code
 	granted  []string         // capabilities whose functions may be linked
 }
@@ -42,7 +41,6 @@ func (s compileSpec) runtime(ctx context.Context) wazero.Runtime {
 		WithDebugInfoEnabled(false).
 		WithCustomSections(false).
 		WithMemoryLimitPages(s.pages).
-		WithCloseOnContextDone(!s.trusted).
 		WithCompilationCache(s.cache))
 }
 
@@ -54,8 +52,8 @@ type hostFunc func(in *instance, stack []uint64)
 // host functions it imports.
 func openProgram(ctx context.Context, spec compileSpec, wasm []byte) (_ *program, err error) {
 	if !spec.trusted {
-		if wasm, err = guard(wasm); err != nil {
-			return nil, fmt.Errorf("guard: %w", err)
+		if wasm, err = metered(wasm); err != nil {
+			return nil, fmt.Errorf("meter: %w", err)
 		}
 	}
 	r := spec.runtime(ctx)
@@ -88,6 +86,14 @@ func link(ctx context.Context, r wazero.Runtime, imports []api.FunctionDefinitio
 			continue
 		}
 		linked[[2]string{module, name}] = true
+		if module == moduleGuard && name == functionTick {
+			_, err := r.NewHostModuleBuilder(module).NewFunctionBuilder().
+				WithGoModuleFunction(api.GoModuleFunc(tick), nil, []api.ValueType{api.ValueTypeI64}).Export(name).Instantiate(ctx)
+			if err != nil {
+				return fmt.Errorf("link %s: %w", module, err)
+			}
+			continue
+		}
 		f, ok := known[module][name]
 		if !ok && module == hostabi.ModuleWASI && stubable(d) {
 			f, ok = wasiNosysStub, true

@@ -11,8 +11,6 @@ import (
 const maxTableEntries = 1 << 20
 
 const (
-	wasmHeader    = 8
-	sectionTable  = 4
 	typeFuncref   = 0x70
 	typeExternref = 0x6f
 )
