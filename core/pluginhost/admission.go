@@ -82,31 +82,40 @@ func (h *Host) admit(ctx context.Context, hook hookKind, in *extension.Admission
 func (g *generation) admit(ctx context.Context, h *Host, hook hookKind, req *request) (extension.AdmissionResult, error) {
 	result := extension.AdmissionResult{Allowed: true}
 	a := g.admission
-	masks := make([]uint64, len(a.plugins))
+	masks := req.masks[:min(len(a.plugins), len(req.masks))]
+	if len(a.plugins) > len(req.masks) {
+		masks = make([]uint64, len(a.plugins))
+	}
 	a.index.match(masks, req.Operation, req.Group, req.Version, req.Resource, req.Subresource)
 	for i, p := range a.plugins {
-		shadow := g.shadowOf(p, hook, req)
+		var shadow *shadowRun
+		if len(g.shadows) > 0 {
+			shadow = g.shadowOf(p, hook, req)
+		}
 		if masks[i] == 0 || !p.wants(hook) {
-			shadow.compare(Outcome{Verdict: VerdictAllow})
+			if shadow != nil {
+				shadow.compare(Outcome{Verdict: VerdictAllow})
+			}
 			continue
 		}
 		c := h.newCall(hook, req)
 		verdict, err := p.decide(ctx, c, masks[i])
-		var fault *Fault
-		if errors.As(err, &fault) {
+		fault := asFault(err)
+		if fault != nil {
 			h.faulted(g, p.plugin, c, fault)
 			if before, old := g.fallback(p.plugin); old != nil {
 				c = h.newCall(hook, req)
 				verdict, err = old.again(ctx, before, c)
 				before.leave()
+				fault = asFault(err)
 			}
 		}
-		if err == nil || errors.As(err, &fault) {
+		if shadow != nil && (err == nil || fault != nil) {
 			shadow.compare(outcomeOf(c, verdict, err))
 		}
 		note(&result, p.locked.Name, c)
 		switch {
-		case errors.As(err, &fault):
+		case fault != nil:
 			if p.ignores() {
 				p.log.Warn("plugin fault ignored", "error", fault, "request", req.ID)
 				decided(&result, p.locked.Name, hook, "fault ignored")
@@ -130,6 +139,16 @@ func (g *generation) admit(ctx context.Context, h *Host, hook hookKind, req *req
 		}
 	}
 	return result, nil
+}
+
+// asFault returns the fault that err is, nil if it is none.
+func asFault(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	var fault *Fault
+	errors.As(err, &fault)
+	return fault
 }
 
 // again decides a request with the plugin of the generation before.
@@ -157,7 +176,7 @@ func (p *admitter) verdict(ctx context.Context, c *call, mask uint64) (verdict i
 	if c.seen != nil {
 		c.found = c.request.peek()
 	}
-	verdict, err = p.invoke(ctx, c, 0, mask)
+	verdict, err = p.invoke(ctx, c)
 	if err != nil {
 		return 0, err
 	}

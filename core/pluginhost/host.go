@@ -65,6 +65,7 @@ type Options struct {
 // number of goroutines.
 type Host struct {
 	now          func() time.Time
+	clock        func() time.Time // now, when it is not time.Now
 	seed         func() [32]byte
 	opened       time.Time
 	log          *slog.Logger
@@ -100,7 +101,7 @@ var (
 
 func newHost(o Options) *Host {
 	h := &Host{
-		now: o.Now, seed: o.seed, log: o.Logger, sources: Sources{o.Embedded, o.PluginsDir, o.OCI},
+		now: o.Now, clock: o.Now, seed: o.seed, log: o.Logger, sources: Sources{o.Embedded, o.PluginsDir, o.OCI},
 		verifySigner: o.VerifySigner, certify: o.Certify, observe: o.Observe, renderer: o.Renderer, cluster: o.Cluster,
 		captureDir: o.CaptureDir, captureMode: o.CaptureMode, trial: o.Trial, lastNumber: 1,
 	}

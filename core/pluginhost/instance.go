@@ -28,6 +28,7 @@ type instance struct {
 
 	call      *call           // the running hook, nil between hooks
 	ctx       *callContext    // of the running hook
+	callCtx   callContext     // what ctx points to, once the instance is up
 	handle    uint32
 	hostCalls uint64
 	scratch   []byte // reused for encoded values
@@ -112,7 +113,7 @@ func (in *instance) startFault(ctx context.Context, step string, err error) erro
 }
 
 // run calls a hook under the plugin's deadline.
-func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, error) {
+func (in *instance) run(ctx context.Context, c *call) (int32, error) {
 	p := in.plugin
 	fn := in.hooks[c.hook]
 	if fn == nil {
@@ -123,18 +124,19 @@ func (in *instance) run(ctx context.Context, c *call, params ...uint64) (int32, 
 	}
 	in.handle = in.handle%maxHandle + 1
 	c.handle = in.handle
-	copy(in.stack[:], params)
 	if c.hook.admission() {
-		in.stack[0] = uint64(c.handle)
+		in.stack = [2]uint64{uint64(c.handle), c.rules}
 	}
 	in.call, in.hostCalls = c, 0
-	c.begin = p.host.now()
-	in.output.reset()
 	begin := time.Now()
-	cctx := &callContext{Context: ctx, inst: in, deadline: begin.Add(p.deadline)}
-	err := fn.CallWithStack(cctx, in.stack[:])
+	if c.begin = begin; p.host.clock != nil {
+		c.begin = p.host.clock()
+	}
+	in.output.reset()
+	in.callCtx = callContext{Context: ctx, inst: in, deadline: begin.Add(p.deadline)}
+	err := fn.CallWithStack(&in.callCtx, in.stack[:])
 	spent := time.Since(begin)
-	in.call = nil
+	in.call, in.callCtx.Context = nil, nil
 	in.output.flush()
 
 	c.instance = in.seed

@@ -142,14 +142,14 @@ func (p *plugin) close(ctx context.Context) error {
 // invoke runs one hook on an instance of the plugin and returns its result,
 // which is never negative: a negative one becomes a *Fault. The error is the
 // context's when the caller went away.
-func (p *plugin) invoke(ctx context.Context, c *call, params ...uint64) (int32, error) {
+func (p *plugin) invoke(ctx context.Context, c *call) (int32, error) {
 	ok, retry, last := p.breaker.allow()
 	if !ok {
 		p.stats.refused.Add(1)
 		return 0, p.openFault(c, retry, last)
 	}
 	ctx, done := p.trace(ctx, c.hook)
-	result, err := p.enter(ctx, c, params)
+	result, err := p.enter(ctx, c)
 	done(result, err)
 	var fault *Fault
 	switch {
@@ -165,7 +165,7 @@ func (p *plugin) invoke(ctx context.Context, c *call, params ...uint64) (int32, 
 	return result, err
 }
 
-func (p *plugin) enter(ctx context.Context, c *call, params []uint64) (int32, error) {
+func (p *plugin) enter(ctx context.Context, c *call) (int32, error) {
 	if err := p.hold(ctx); err != nil {
 		return 0, p.loadFault(c, err)
 	}
@@ -177,7 +177,7 @@ func (p *plugin) enter(ctx context.Context, c *call, params []uint64) (int32, er
 	if err != nil {
 		return 0, p.poolFault(c, err)
 	}
-	result, err := in.run(ctx, c, params...)
+	result, err := in.run(ctx, c)
 	healthy := in.healthy()
 	if !healthy {
 		p.stats.recycled.Add(1)

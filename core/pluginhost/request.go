@@ -12,6 +12,8 @@ import (
 type request struct {
 	*extension.AdmissionRequest
 
+	masks [8]uint64 // room for the rules that match, by plugin
+
 	current, old                    map[string]any
 	labels                          map[string]string
 	haveObject, haveOld, haveLabels bool

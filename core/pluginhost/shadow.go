@@ -10,7 +10,7 @@ import (
 const shadowLogged = 10
 
 // shadowRun is a request that a shadow is to decide beside the plugin it may
-// replace one day. A nil one does nothing.
+// replace one day.
 type shadowRun struct {
 	host *Host
 	gen  *generation
@@ -49,7 +49,7 @@ func (g *generation) shadowOf(p *admitter, hook hookKind, req *request) *shadowR
 // compare has the shadow decide, later, and reports whether it agrees with what
 // was decided.
 func (r *shadowRun) compare(decided Outcome) {
-	if r == nil || !r.gen.enter() {
+	if !r.gen.enter() {
 		return
 	}
 	if !r.host.background.try(func() {
