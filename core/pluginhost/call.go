@@ -16,6 +16,7 @@ type callContext struct {
 	context.Context
 	inst     *instance
 	deadline time.Time // at which the guest is ended; the context does not know it
+	ticks    int       // how often the guest has looked at the clock
 	// values lets wazero look up its own keys, which it needs when it
 	// instantiates and looks for in vain on every call.
 	values bool
