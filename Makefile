@@ -94,7 +94,7 @@ clean: ## Remove what was built
 ##@ The payload of bin/cleat
 
 .PHONY: bundle
-bundle: $(payload)/bin.tar.zst $(payload)/images.tar.zst $(payload)/plugins.lock $(bundle)/plugincache.done ## Build what bin/cleat carries
+bundle: $(payload)/bin.tar.zst $(payload)/sdk.tar.zst $(payload)/images.tar.zst $(payload)/plugins.lock $(bundle)/plugincache.done ## Build what bin/cleat carries
 
 .PHONY: verify-bundle
 verify-bundle: ## Build the plugins once more, elsewhere and from nothing: they must be those of plugins.lock
@@ -151,6 +151,12 @@ $(bundle)/pause: go.mod build/toolchain
 	@mkdir -p $(@D)
 	gcc -Os -Wall -Werror -static -s -DVERSION=$(call version_of,Pause) -o $@ \
 		"$$(go mod download -json k8s.io/kubernetes@$(word 1,$(subst +, ,$(kubernetes))) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/build/pause/linux/pause.c"
+
+# The sources of the plugin SDKs, for `cleat plugin new`.
+sdk_sources := $(shell find hostabi pluginsdk -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path '*/node_modules/*' \
+	! -path 'hostabi/internal/*' ! -path 'hostabi/api/*' ! -path '*/build/*' | LC_ALL=C sort)
+$(payload)/sdk.tar.zst: $(sdk_sources) $(pack)
+	$(pack) sources -o $@ $(sdk_sources)
 
 image_specs := $(wildcard bundle/images/*.json)
 $(payload)/images.tar.zst: $(image_specs) $(bundle)/coredns $(bundle)/pause $(pack)

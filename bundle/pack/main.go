@@ -4,6 +4,7 @@
 // from the disk.
 //
 //	pack files  -o bin.tar.zst NAME...                 executables, as bin/<base name>
+//	pack sources -o sdk.tar.zst -from DIR NAME...      files, under their names below DIR
 //	pack images -o images.tar[.zst] -from DIR SPEC...  container images, as an OCI layout
 //
 // Beside an archive it writes <archive>.sha256, the digest in hex.
@@ -28,12 +29,12 @@ func main() {
 
 func run(args []string, stderr io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("say what to pack: files or images")
+		return errors.New("say what to pack: files, sources or images")
 	}
 	flags := flag.NewFlagSet("pack "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	out := flags.String("o", "", "`file` to write")
-	from := flags.String("from", ".", "`directory` in which the files named by image specs are found")
+	from := flags.String("from", ".", "`directory` in which the files named by image specs or sources are found")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -49,11 +50,13 @@ func run(args []string, stderr io.Writer) error {
 	switch args[0] {
 	case "files":
 		archive, err = executables(flags.Args())
+	case "sources":
+		archive, err = sources(*from, flags.Args())
 	case "images":
 		archive, err = layout(*from, flags.Args())
 		level = fastest // the layers inside are compressed already
 	default:
-		return fmt.Errorf("%q is not a thing to pack: use files or images", args[0])
+		return fmt.Errorf("%q is not a thing to pack: use files, sources or images", args[0])
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)

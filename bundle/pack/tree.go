@@ -122,3 +122,18 @@ func executables(names []string) (*tree, error) {
 	}
 	return t, nil
 }
+
+// sources puts files that nobody runs into a tree, under their names below dir.
+func sources(dir string, names []string) (*tree, error) {
+	t := newTree()
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		if err != nil {
+			return nil, err
+		}
+		if err := t.addFile(name, 0o644, data); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}

@@ -21,7 +21,7 @@ func main() {
 		Crictl:  node.Crictl,
 		Graph:   node.Graph,
 		Plugin: plugincmd.New(plugincmd.Deps{
-			Embedded: bundle.Plugins, Lock: bundle.Lock, CacheSeed: bundle.Cache,
+			Embedded: bundle.Plugins, Lock: bundle.Lock, CacheSeed: bundle.Cache, SDK: bundle.SDK,
 			PluginsDir: config.DefaultDataDir + "/plugins", Captures: config.DefaultDataDir + "/plugins/captures",
 		}),
 	}, os.Args, os.Stdin, os.Stdout, os.Stderr))

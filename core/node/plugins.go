@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -232,6 +233,7 @@ type Bundle struct {
 	Plugins fs.FS  // <name>.wasm
 	Lock    []byte // plugins.lock
 	Cache   fs.FS  // compiled code
+	SDK     func() (io.ReadCloser, error)
 }
 
 // EmbeddedBundle returns the bundle of this binary.
@@ -247,5 +249,10 @@ func EmbeddedBundle() Bundle {
 	if b.Cache, err = payload.PluginCache(); err != nil {
 		return Bundle{}
 	}
+	sdk, err := payload.SDK()
+	if err != nil {
+		return Bundle{}
+	}
+	b.SDK = sdk.Open
 	return b
 }

@@ -26,9 +26,9 @@ type instance struct {
 	paths   []*projection
 	pathIDs map[string]int32
 
-	call      *call           // the running hook, nil between hooks
-	ctx       *callContext    // of the running hook
-	callCtx   callContext     // what ctx points to, once the instance is up
+	call      *call        // the running hook, nil between hooks
+	ctx       *callContext // of the running hook
+	callCtx   callContext  // what ctx points to, once the instance is up
 	handle    uint32
 	hostCalls uint64
 	scratch   []byte // reused for encoded values

@@ -21,12 +21,13 @@ import (
 
 // Deps is what the command needs from the binary it is part of.
 type Deps struct {
-	Embedded   fs.FS  // the wasm files of the embedded bundle, by name
-	Lock       []byte // the lock of the embedded bundle
-	CacheSeed  fs.FS  // compiled code of the embedded bundle, nil for none
-	PluginsDir string // default of --plugins-dir
-	Captures   string // directory of calls kept for a replay
-	Socket     string // of the server on this machine; "" is the usual one
+	Embedded   fs.FS                         // the wasm files of the embedded bundle, by name
+	Lock       []byte                        // the lock of the embedded bundle
+	CacheSeed  fs.FS                         // compiled code of the embedded bundle, nil for none
+	PluginsDir string                        // default of --plugins-dir
+	Captures   string                        // directory of calls kept for a replay
+	SDK        func() (io.ReadCloser, error) // the archive of SDK sources, nil for none
+	Socket     string                        // of the server on this machine; "" is the usual one
 }
 
 // command carries the flags every subcommand has.
@@ -53,7 +54,7 @@ a server refuses to start when a plugin differs from its lock.`,
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.lockFile, "plugins-lock", "", "plugins.lock to use (default: the lock of the embedded bundle)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
-	cmd.AddCommand(c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
+	cmd.AddCommand(c.new(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
 	return cmd
 }
 

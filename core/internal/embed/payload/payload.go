@@ -19,6 +19,7 @@ var ErrNotBuilt = errors.New("this binary was built without its payload; build i
 const (
 	binName    = "bin.tar.zst"
 	imagesName = "images.tar.zst"
+	sdkName    = "sdk.tar.zst"
 	lockName   = "plugins.lock"
 	pluginsDir = "plugins"
 	cacheDir   = "plugincache"
@@ -45,6 +46,10 @@ func Bin() (Archive, error) { return archive(files(), binName) }
 // Images is an OCI layout of the packaged images, with their names in the
 // index's annotations. Without a payload the error is ErrNotBuilt.
 func Images() (Archive, error) { return archive(files(), imagesName) }
+
+// SDK is the sources of the plugin SDKs: hostabi/… and pluginsdk/…. Without a
+// payload the error is ErrNotBuilt.
+func SDK() (Archive, error) { return archive(files(), sdkName) }
 
 // Plugins holds the default plugins as <name>.wasm in its root. Without a
 // payload the error is ErrNotBuilt.
