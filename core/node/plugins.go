@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/cleat-dev/cleat/conformance"
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
@@ -25,6 +26,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/embed/payload"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -64,7 +66,7 @@ func (s *pluginSide) open(ctx context.Context) (plugins.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	options.Cluster, options.Observe = s.lookup, s.observe
+	options.Cluster, options.Observe, options.Certify = s.lookup, s.observe, certify
 	options.CaptureDir, options.CaptureMode = s.data.PluginCaptures(), pluginhost.CaptureMode(s.cfg.PluginsCapture)
 	if s.cfg.PluginsLock != "" {
 		options.LockFile = s.cfg.PluginsLock
@@ -100,6 +102,23 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 	return pluginhost.Options{
 		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
 	}, nil
+}
+
+// certify runs the conformance suite on a plugin that a reload is to put in
+// charge, with the configuration it will have.
+func certify(ctx context.Context, locked pluginhost.LockedPlugin, wasm []byte) error {
+	report, err := conformance.Check(ctx, wasm, conformance.WithConfig(locked.Config), conformance.WithHostVersion(version.Cleat))
+	if err != nil {
+		return err
+	}
+	var failed []string
+	for _, c := range report.Failed(conformance.ProfileCore) {
+		failed = append(failed, c.ID)
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("it fails %s; `cleat plugin verify` tells more", strings.Join(failed, ", "))
+	}
+	return nil
 }
 
 // lookups are the kinds that plugins are granted now.

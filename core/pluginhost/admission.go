@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/hostabi"
@@ -22,6 +23,8 @@ type admitter struct {
 	rules    []rule
 	mutate   bool
 	validate bool
+	// conditions is set when any rule has match conditions.
+	conditions bool
 }
 
 // newAdmission indexes the admission plugins among all.
@@ -43,7 +46,8 @@ func newAdmission(plugins []*plugin) (*admission, error) {
 			continue
 		}
 		a.index.add(len(a.plugins), m.Rules)
-		a.plugins = append(a.plugins, &admitter{plugin: p, rules: rules, mutate: m.Mutate, validate: m.Validate})
+		a.plugins = append(a.plugins, &admitter{plugin: p, rules: rules, mutate: m.Mutate, validate: m.Validate,
+			conditions: slices.ContainsFunc(rules, func(r rule) bool { return len(r.conditions) > 0 })})
 	}
 	return a, errors.Join(errs...)
 }
@@ -207,7 +211,15 @@ func (p *admitter) verdict(ctx context.Context, c *call, mask uint64) (verdict i
 }
 
 // narrow clears the bits of rules whose selector or conditions do not hold.
+//
+// All conditions together have the time one call of the plugin has.
 func (p *admitter) narrow(ctx context.Context, req *request, mask uint64) (uint64, error) {
+	outer := ctx
+	if p.conditions {
+		limited, cancel := context.WithTimeout(ctx, p.deadline)
+		defer cancel()
+		ctx = limited
+	}
 	for n := range p.rules {
 		bit := uint64(1) << n
 		if mask&bit == 0 {
@@ -215,7 +227,7 @@ func (p *admitter) narrow(ctx context.Context, req *request, mask uint64) (uint6
 		}
 		ok, err := p.rules[n].matches(ctx, req)
 		if err != nil {
-			if cause := ctx.Err(); cause != nil {
+			if cause := outer.Err(); cause != nil {
 				return 0, cause
 			}
 			return 0, &Fault{Plugin: p.locked.Name, Kind: FaultMatch, Detail: err.Error(), Err: err,

@@ -8,13 +8,16 @@ import (
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/overloads"
 	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
 )
 
 // Limits of one match condition. The cost is CEL's own unit; a million of them
 // is about a tenth of a second.
 const (
-	conditionCost  = 1_000_000
+	conditionCost  = 100_000
 	conditionCheck = 100 // comprehension steps between looks at the context
 )
 
@@ -66,7 +69,55 @@ func compileCondition(env *cel.Env, expression string) (cel.Program, error) {
 	if out := ast.OutputType(); !out.IsExactType(cel.BoolType) && !out.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("yields %s, want bool", out)
 	}
-	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(conditionCost), cel.InterruptCheckFrequency(conditionCheck))
+	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(conditionCost), cel.CostTracking(conditionCosts{}), cel.InterruptCheckFrequency(conditionCheck))
+}
+
+// conditionCosts charges what works through whole values by their size; CEL's
+// own costs take most of it for one step.
+type conditionCosts struct{}
+
+// CallCost implements interpreter.ActualCostEstimator.
+func (conditionCosts) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
+	switch function {
+	case overloads.Matches:
+		// Each character of the text may be tried with each of the pattern.
+		cost := uint64(1)
+		for _, a := range args {
+			text, _ := a.Value().(string)
+			cost *= uint64(len(text)/8) + 1
+		}
+		return &cost
+	case operators.Equals, operators.NotEquals, operators.In, operators.OldIn, overloads.Contains, "string", "bytes":
+	default:
+		return nil
+	}
+	cost := uint64(1)
+	for _, a := range args {
+		cost += sizeOf(a.Value())
+	}
+	return &cost
+}
+
+// sizeOf is about how many steps it takes to look at all of a value.
+func sizeOf(v any) uint64 {
+	const textPerStep = 16
+	switch v := v.(type) {
+	case string:
+		return uint64(len(v)/textPerStep) + 1
+	case map[string]any:
+		n := uint64(1)
+		for k, e := range v {
+			n += uint64(len(k)/textPerStep) + sizeOf(e)
+		}
+		return n
+	case []any:
+		n := uint64(1)
+		for _, e := range v {
+			n += sizeOf(e)
+		}
+		return n
+	}
+	return 1
 }
 
 // matches evaluates selector and conditions; ok is true when all of them hold.

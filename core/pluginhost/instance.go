@@ -9,6 +9,7 @@ import (
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 // startDeadline bounds _initialize and cleat_init of a new instance, which a
@@ -21,6 +22,7 @@ type instance struct {
 	program *program
 	mod     api.Module
 	mem     api.Memory
+	linear  experimental.LinearMemory // what mem is in
 	hooks   [hookCount]api.Function
 
 	paths   []*projection
@@ -54,7 +56,7 @@ func (p *plugin) newInstance(ctx context.Context, prog *program) (_ *instance, e
 			in.close()
 		}
 	}()
-	cctx := &callContext{Context: withMemory(ctx), inst: in, values: true, deadline: time.Now().Add(startDeadline)}
+	cctx := &callContext{Context: withMemory(ctx, &in.linear), inst: in, values: true, deadline: time.Now().Add(startDeadline)}
 	in.call = &call{hook: hookInit, begin: p.host.now()}
 	if in.mod, err = prog.instantiate(cctx); err != nil {
 		return nil, err
@@ -145,8 +147,13 @@ func (in *instance) run(ctx context.Context, c *call) (int32, error) {
 	p.stats.hostCalls.Add(in.hostCalls)
 	p.stats.bytes.Add(c.bytes)
 	in.notePeak()
+	// Who works so long may have grown its stack, which is outside its memory
+	// and never shrinks.
+	in.broken = err != nil || in.callCtx.ticks > graceTicks
+	if err == nil && in.callCtx.late(begin.Add(spent)) {
+		err = errLate() // in its last host call
+	}
 	if err != nil {
-		in.broken = true
 		return 0, p.faultOf(ctx, c.hook.export(), err, in.output.lastWords())
 	}
 	return int32(uint32(in.stack[0])), nil
@@ -182,6 +189,9 @@ func (in *instance) close() {
 	if in.mod != nil {
 		// Closing frees memory only; there is nothing to report.
 		_ = in.mod.Close(context.Background())
+	}
+	if in.linear != nil {
+		in.linear.Free()
 	}
 	in.program.release()
 }

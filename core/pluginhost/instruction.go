@@ -40,14 +40,48 @@ type instruction struct {
 	raw   []byte
 }
 
-// instruction reads the next instruction of WebAssembly 2.0. Anything else is
-// malformed.
+// valueType reads a type that WebAssembly 2.0 has; later ones take more bytes,
+// and readers that know them disagree with those that do not about where an
+// instruction ends.
+func (r *cursor) valueType() {
+	switch t := r.byte(); t {
+	case typeI32, typeI64, 0x7d, 0x7c, 0x7b, typeFuncref, typeExternref:
+	default:
+		r.fail()
+	}
+}
+
+// blockType reads the type of a block: none, one value, or the index of a type.
+func (r *cursor) blockType() {
+	const short, most = 0x40, 5
+	switch t := r.byte(); {
+	case t == blockEmpty, t < short:
+	case t < 0x80:
+		r.at--
+		r.valueType()
+	default:
+		for n := 2; ; n++ {
+			t := r.byte()
+			if t < short {
+				return
+			}
+			if t < 0x80 || n == most { // negative, or too long
+				r.fail()
+				return
+			}
+		}
+	}
+}
+
+// instruction reads the next instruction of WebAssembly 2.0 in the one way it
+// is usually written. Anything else is malformed: what wazero reads otherwise
+// than we do would escape the meter.
 func (r *cursor) instruction() instruction {
 	start := r.at
 	in := instruction{op: r.byte()}
 	switch op := in.op; {
 	case op == opBlock, op == opLoop, op == opIf:
-		r.skipLEB() // a block type: one byte, or the index of a type
+		r.blockType()
 	case op == 0x0c, op == 0x0d: // br, br_if
 		r.uleb()
 	case op == opBrTable:
@@ -61,14 +95,23 @@ func (r *cursor) instruction() instruction {
 		r.uleb()
 		r.uleb()
 	case op == opSelectTyped:
-		r.bytes(r.uleb())
+		if r.byte() != 1 {
+			r.fail()
+		}
+		r.valueType()
 	case op >= opLocalGet && op <= opLocalTee, op == opTableGet, op == opTableSet:
 		r.uleb()
 	case op >= opFirstAccess && op <= opLastStore:
 		r.uleb()
 		r.uleb()
-	case op == opMemorySize, op == opMemoryGrow, op == opRefNull:
-		r.byte()
+	case op == opMemorySize, op == opMemoryGrow:
+		if r.byte() != 0 {
+			r.fail()
+		}
+	case op == opRefNull:
+		if t := r.byte(); t != typeFuncref && t != typeExternref {
+			r.fail()
+		}
 	case op == opI32Const, op == opI64Const:
 		r.skipLEB()
 	case op == opF32Const:
@@ -78,10 +121,13 @@ func (r *cursor) instruction() instruction {
 	case op <= 0x01, op == 0x05, op == opEnd, op == 0x0f, op == 0x1a, op == 0x1b, op == opRefIsNull,
 		op >= 0x45 && op <= opLastPlain:
 	case op == opMore:
-		in.sub = r.uleb()
+		in.sub = uint64(r.byte()) // a byte with its high bit set is none of them
 		r.moreImmediates(in.sub)
 	case op == opVector:
-		in.sub = r.uleb()
+		in.sub = uint64(r.byte())
+		if in.sub >= 0x80 && r.byte() != 1 { // 128 to 255, in their only short form
+			r.fail()
+		}
 		r.vectorImmediates(in.sub)
 	default:
 		r.fail()
@@ -118,8 +164,6 @@ func (r *cursor) vectorImmediates(sub uint64) {
 		r.uleb()
 		r.uleb()
 		r.byte()
-	case sub > 255:
-		r.fail()
 	}
 }
 

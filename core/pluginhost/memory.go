@@ -11,8 +11,14 @@ import (
 // does not drive the garbage collector, costs only the pages that were touched,
 // never moves when it grows, and goes back to the system when the instance is
 // closed.
-func withMemory(ctx context.Context) context.Context {
-	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(newMapping))
+//
+// kept is where the memory is told to: wazero does not free it when a module
+// fails to start.
+func withMemory(ctx context.Context, kept *experimental.LinearMemory) context.Context {
+	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(start, most uint64) experimental.LinearMemory {
+		*kept = newMapping(start, most)
+		return *kept
+	}))
 }
 
 // mapping is linear memory in an anonymous mapping that reserves the maximum
@@ -53,6 +59,9 @@ func roundToPages(n uint64) uint64 { return (n + pageSize - 1) &^ uint64(pageSiz
 
 // Free implements experimental.LinearMemory.
 func (m *mapping) Free() {
+	if m.all == nil {
+		return // a second time
+	}
 	// The address and length are those of Mmap, so this cannot fail.
 	_ = unix.Munmap(m.all)
 	m.all, m.size = nil, 0

@@ -39,6 +39,12 @@ const (
 	// maxBody bounds a function body, and with it the cost of one stretch.
 	maxBody = 2 << 20
 
+	// Bounds on what a compiler works on for longer than the file is large.
+	maxLocals    = 50_000  // of a function
+	maxLoops     = 1000    // of a function, bulk instructions included
+	maxLoopWork  = 500_000 // loops of a function times its locals
+	maxLoopTotal = 200_000 // of all functions
+
 	moduleGuard  = "cleat_guard" // in no manifest, so no guest can import from it
 	functionTick = "tick"
 )
@@ -76,14 +82,17 @@ type meter struct {
 	imported  uint64   // functions
 	globals   uint64   // imported and its own
 	functions []uint64 // the types of its own functions
+	loops     int      // seen so far
 }
 
-// metered returns the module with the meter in it and without custom sections.
-func metered(wasm []byte) ([]byte, error) {
+// metered returns the module with the meter in it, and the one without; both
+// lack custom sections.
+func metered(wasm []byte) (with, without []byte, err error) {
 	m := &meter{}
 	if err := m.split(wasm); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	without = m.join(wasm)
 	for _, step := range []struct {
 		id byte
 		do func(body []byte) ([]byte, error)
@@ -94,11 +103,16 @@ func metered(wasm []byte) ([]byte, error) {
 	} {
 		out, err := step.do(m.sections[step.id])
 		if err != nil {
-			return nil, fmt.Errorf("section %d: %w", step.id, err)
+			return nil, nil, fmt.Errorf("section %d: %w", step.id, err)
 		}
 		m.sections[step.id] = out
 		m.have[step.id] = m.have[step.id] || len(out) > 0
 	}
+	return m.join(wasm), without, nil
+}
+
+// join writes the sections.
+func (m *meter) join(wasm []byte) []byte {
 	out := slices.Clone(wasm[:wasmHeader])
 	for _, id := range sectionOrder() {
 		if m.have[id] {
@@ -107,7 +121,7 @@ func metered(wasm []byte) ([]byte, error) {
 			out = append(out, m.sections[id]...)
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (m *meter) split(wasm []byte) error {
@@ -351,17 +365,19 @@ func (m *meter) function(function []byte, params uint64) ([]byte, error) {
 	locals := params
 	head := r.at
 	for range groups {
-		locals += r.uleb()
-		r.byte()
+		if locals += r.uleb(); locals > maxLocals {
+			r.fail()
+		}
+		r.valueType()
 	}
 	declared := r.data[head:r.at]
-	if r.err != nil || locals >= 1<<32 {
-		return nil, errMalformed
+	if r.err != nil {
+		return nil, r.err
 	}
 	stretches := []stretch{{at: -1}}
 	current := []int{0} // the stretches that are open, innermost last
 	blocks := []byte{0} // what is open: a loop, or anything else
-	calls, temp := false, false
+	calls, temp, loops := false, false, 0
 	var out []byte
 	for len(blocks) > 0 {
 		in := r.instruction()
@@ -388,10 +404,12 @@ func (m *meter) function(function []byte, params uint64) ([]byte, error) {
 		}
 		if shift, ok := in.bulkLength(); ok {
 			temp = true
+			loops++
 			out = m.chargeLength(out, locals, shift)
 		}
 		out = m.copy(out, in)
 		if in.op == opLoop {
+			loops++
 			blocks = append(blocks, opLoop)
 			current = append(current, len(stretches))
 			stretches = append(stretches, stretch{cost: 1, at: m.costAt(len(out))})
@@ -400,6 +418,9 @@ func (m *meter) function(function []byte, params uint64) ([]byte, error) {
 	}
 	if r.at != len(function) {
 		return nil, errMalformed
+	}
+	if m.loops += loops; loops > maxLoops || uint64(loops)*locals > maxLoopWork || m.loops > maxLoopTotal {
+		return nil, fmt.Errorf("%d loops and bulk instructions with %d variables: more than can be compiled in good time", loops, locals)
 	}
 	for _, s := range stretches[1:] {
 		putCost(out[s.at:], s.cost)
@@ -471,15 +492,26 @@ func (m *meter) check() []byte {
 // errLate ends a call that is past its deadline.
 func errLate() error { return sys.NewExitError(sys.ExitCodeDeadlineExceeded) }
 
+// work notes that a guest did so much, in units of a refuel, and ends the call
+// if it is late.
+func (c *callContext) work(units int) {
+	c.ticks += units
+	if c.late(time.Now()) || c.Context.Err() != nil {
+		panic(errLate())
+	}
+}
+
+// late reports whether the guest had its time.
+func (c *callContext) late(now time.Time) bool {
+	return c.ticks > graceTicks && now.After(c.deadline)
+}
+
 // tick looks at the clock for a guest whose fuel is used up.
 func tick(ctx context.Context, _ api.Module, stack []uint64) {
 	c, ok := ctx.(*callContext)
 	if !ok {
 		panic(errors.New("a guest ran outside a call"))
 	}
-	c.ticks++
-	if c.ticks > graceTicks && time.Now().After(c.deadline) || c.Context.Err() != nil {
-		panic(errLate())
-	}
+	c.work(1)
 	stack[0] = refuel
 }

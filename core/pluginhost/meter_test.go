@@ -110,7 +110,7 @@ func TestMeterRefuses(t *testing.T) {
 	for want, g := range map[string]guesttest.Guest{
 		"at most 2097152 are allowed": huge, "uses variable 0 of 0": thief, "malformed": atomic,
 	} {
-		if _, err := metered(g.Wasm()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := metered(g.Wasm()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -119,7 +119,7 @@ func TestMeterRefuses(t *testing.T) {
 // TestMeterOfTheBundle puts the meter into real guests and shows its size.
 func TestMeterOfTheBundle(t *testing.T) {
 	for name, f := range realBundle(t).files {
-		out, err := metered(f.Data)
+		out, _, err := metered(f.Data)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -138,7 +138,7 @@ func FuzzMeter(f *testing.F) {
 		f.Add(flipped)
 	}
 	f.Fuzz(func(t *testing.T, wasm []byte) {
-		out, err := metered(wasm)
+		out, _, err := metered(wasm)
 		if err != nil {
 			return
 		}

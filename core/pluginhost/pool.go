@@ -82,12 +82,46 @@ func (p *pool[T]) get(ctx context.Context, wait time.Duration) (inst T, miss boo
 		return inst, false, nil
 	}
 	p.mu.Unlock()
-	inst, err = p.open(ctx)
-	if err != nil {
-		<-p.slots
-		return none, true, err
+	inst, err = p.start(ctx, wait)
+	return inst, true, err
+}
+
+// start opens an instance for a caller that holds a slot. When the caller's
+// time is over the start goes on, keeps the slot until it ends, and leaves the
+// instance to the next caller.
+func (p *pool[T]) start(ctx context.Context, wait time.Duration) (inst T, err error) {
+	type result struct {
+		inst T
+		err  error
 	}
-	return inst, true, nil
+	started := make(chan result)
+	gone := make(chan struct{})
+	go func() {
+		inst, err := p.open(context.WithoutCancel(ctx))
+		select {
+		case started <- result{inst, err}:
+		case <-gone:
+			if err != nil {
+				<-p.slots
+				return
+			}
+			p.put(inst, true)
+		}
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	defer close(gone)
+	select {
+	case r := <-started:
+		if r.err != nil {
+			<-p.slots
+		}
+		return r.inst, r.err
+	case <-timer.C:
+		return inst, fmt.Errorf("%w: a new one did not start within %s", errPoolBusy, wait)
+	case <-ctx.Done():
+		return inst, ctx.Err()
+	}
 }
 
 // put gives an instance back; healthy is false when it must not be used again.

@@ -121,7 +121,7 @@ func TestPoolOpenFails(t *testing.T) {
 	broken := errors.New("broken")
 	p := newPool(1, 1, 1, time.Now, func(context.Context) (*thing, error) { return nil, broken })
 	for range 3 { // a failure gives its slot back
-		if _, miss, err := p.get(t.Context(), 0); !errors.Is(err, broken) || !miss {
+		if _, miss, err := p.get(t.Context(), time.Minute); !errors.Is(err, broken) || !miss {
 			t.Fatalf("got %t, %v", miss, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/tetratelabs/wazero"
@@ -51,10 +52,13 @@ type hostFunc func(in *instance, stack []uint64)
 // openProgram compiles the module, or loads it from the cache, and links the
 // host functions it imports.
 func openProgram(ctx context.Context, spec compileSpec, wasm []byte) (_ *program, err error) {
-	if !spec.trusted {
-		if wasm, err = metered(wasm); err != nil {
-			return nil, fmt.Errorf("meter: %w", err)
-		}
+	// A trusted plugin runs without the meter, but has to pass its checks.
+	with, without, err := metered(wasm)
+	if err != nil {
+		return nil, fmt.Errorf("meter: %w", err)
+	}
+	if wasm = with; spec.trusted {
+		wasm = without
 	}
 	r := spec.runtime(ctx)
 	defer func() {
@@ -108,7 +112,7 @@ func link(ctx context.Context, r wazero.Runtime, imports []api.FunctionDefinitio
 			order = append(order, module)
 		}
 		b.NewFunctionBuilder().
-			WithGoModuleFunction(adapt(f), d.ParamTypes(), d.ResultTypes()).
+			WithGoModuleFunction(adapt(f, heavy(module)), d.ParamTypes(), d.ResultTypes()).
 			Export(name)
 	}
 	for _, module := range order {
@@ -125,7 +129,21 @@ func stubable(d api.FunctionDefinition) bool {
 	return len(results) == 1 && results[0] == api.ValueTypeI32
 }
 
-func adapt(f hostFunc) api.GoModuleFunc {
+// Host calls count as work of the guest: so many calls, or a call that moves so
+// many bytes, as much as a refuel.
+const (
+	callsPerUnit = 64
+	heavyCall    = 16 << 10
+	unitTime     = 25 * time.Microsecond
+)
+
+// heavy reports whether the functions of a module may take long by themselves,
+// so that their time is taken.
+func heavy(module string) bool {
+	return module == hostabi.ModuleRender || module == hostabi.ModuleObjectJSON || module == hostabi.ModuleLookup
+}
+
+func adapt(f hostFunc, heavy bool) api.GoModuleFunc {
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		c, ok := ctx.(*callContext)
 		if !ok {
@@ -137,7 +155,17 @@ func adapt(f hostFunc) api.GoModuleFunc {
 			in.mem = mod.Memory()
 		}
 		in.hostCalls++
+		if heavy {
+			begin := time.Now()
+			f(in, stack)
+			c.work(int(time.Since(begin) / unitTime))
+			return
+		}
+		before := in.call.bytes
 		f(in, stack)
+		if moved := in.call.bytes - before; moved > heavyCall || in.hostCalls%callsPerUnit == 0 {
+			c.work(1 + int(moved/heavyCall))
+		}
 	}
 }
 

@@ -280,9 +280,9 @@ func TestVerifyFile(t *testing.T) {
 	b := newBench(t)
 	wantWords(t, b.must("verify", b.put("policy.wasm", policy()), b.put("store.wasm", store())), "policy.wasm: conforms to ABI 1", "store.wasm: conforms to ABI 1")
 	b.wantError([]string{"verify", b.put("trap.wasm", policy(func(g *guesttest.Guest) { g.Hooks[hostabi.ExportInit] = guesttest.Trap() }))},
-		"trap.wasm does not start", "plugin policy: cleat_init: wasm error: unreachable")
+		"trap.wasm does not conform to the plugin ABI: core/init-succeeds")
 	b.wantError([]string{"verify", b.put("bad.wasm", policy(func(g *guesttest.Guest) { g.NoManifest = true }))},
-		"bad.wasm does not conform", "built without its manifest")
+		"bad.wasm does not conform", "core/manifest-section")
 	b.wantError([]string{"verify", b.put("text.wasm", guesttest.Guest{}), filepath.Join(b.dir, "none.wasm")}, "text.wasm", "none.wasm: no such file")
 }
 

@@ -7,33 +7,33 @@ import (
 	"os"
 
 	"github.com/cleat-dev/cleat/core/pluginhost"
-	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/spf13/cobra"
 )
 
 func (c *command) verify() *cobra.Command {
-	return &cobra.Command{
+	var f conformity
+	cmd := &cobra.Command{
 		Use:   "verify [FILE.wasm]...",
 		Short: "Check plugins against the lock, or single files against the ABI",
 		Long: `Without arguments, checks every plugin of the lock as a server does before it
-starts, and starts each once in the sandbox. With files, checks each for
-conformity to the plugin ABI: manifest, imports, exports and marker, and that an
-instance starts with the default configuration.`,
+starts, and starts each once in the sandbox. With files, runs the conformance
+suite on each: what the ABI demands of the file, of its start and of its hooks.`,
 		Example: `  cleat plugin verify
   cleat plugin verify --plugins-lock /etc/cleat/plugins.lock
-  cleat plugin verify ./my-policy.wasm`,
+  cleat plugin verify ./my-policy.wasm --report report.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := &printer{w: cmd.OutOrStdout()}
+			if err := f.check(len(args)); err != nil {
+				return err
+			}
 			if len(args) == 0 {
 				return c.verifyLock(cmd.Context(), out)
 			}
-			var errs []error
-			for _, file := range args {
-				errs = append(errs, c.verifyFile(cmd.Context(), out, file))
-			}
-			return errors.Join(append(errs, out.err)...)
+			return c.conform(cmd.Context(), out, args, &f)
 		},
 	}
+	f.register(cmd.Flags())
+	return cmd
 }
 
 func (c *command) verifyLock(ctx context.Context, out *printer) error {
@@ -55,23 +55,6 @@ func (c *command) verifyLock(ctx context.Context, out *printer) error {
 	for _, p := range lock.Plugins {
 		out.linef("%s %s: ok", p.Name, p.Version)
 	}
-	return out.err
-}
-
-// verifyFile starts the plugin under a lock that grants what it asks for.
-func (c *command) verifyFile(ctx context.Context, out *printer, file string) error {
-	wasm, err := c.readPlugin(ctx, file)
-	if err != nil {
-		return err
-	}
-	lock, bundle, err := pluginhost.LockAlone(wasm)
-	if err != nil {
-		return fmt.Errorf("%s does not conform to the plugin ABI:\n%w", file, err)
-	}
-	if err := start(ctx, pluginhost.Options{Lock: lock, Embedded: bundle}); err != nil {
-		return fmt.Errorf("%s does not start:\n%w", file, err)
-	}
-	out.linef("%s: conforms to ABI %d", file, hostabi.ABIMajor)
 	return out.err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -16,14 +17,15 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// How often a member is asked, and how long it may take. A member that failed
+// pace is how often a member is asked, and how long it may take. One that failed
 // is asked again sooner, and counts as down after a second failure.
-const (
-	askEvery   = 5 * time.Second
-	askAgain   = time.Second
-	askTimeout = 4 * time.Second
-	failures   = 2
-)
+type pace struct{ every, again, timeout time.Duration }
+
+func normalPace() pace {
+	return pace{every: 5 * time.Second, again: time.Second, timeout: 4 * time.Second}
+}
+
+const failures = 2
 
 // askedFor is the key that is read, which need not be there.
 const askedFor = "/cleat/probe"
@@ -35,6 +37,11 @@ func (m *members) watch(ctx context.Context, one *member) {
 
 	conn, err := grpc.NewClient("passthrough:///"+one.host,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // TLS is dial's
+		// Left to itself grpc would come back after minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: m.pace.again},
+			MinConnectTimeout: dialTimeout,
+		}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return one.dial(ctx) }),
 	)
 	if err != nil {
@@ -51,27 +58,27 @@ func (m *members) watch(ctx context.Context, one *member) {
 			return
 		case <-timer.C:
 		}
-		if err = ask(ctx, kv); ctx.Err() != nil {
+		if err = ask(ctx, kv, m.pace.timeout); ctx.Err() != nil {
 			return
 		}
 		if err == nil {
 			failed = 0
 			m.set(one, up, nil)
-			timer.Reset(askEvery)
+			timer.Reset(m.pace.every)
 			continue
 		}
 		if failed++; failed >= failures {
 			m.set(one, down, err)
 			kernel.Report(ctx, "%s", fmt.Errorf("etcd member %s: %w", one.host, err))
 		}
-		timer.Reset(askAgain)
+		timer.Reset(m.pace.again)
 	}
 }
 
 // ask reads a key through the member. Only an etcd that agrees with itself can
 // answer.
-func ask(ctx context.Context, kv pb.KVClient) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func ask(ctx context.Context, kv pb.KVClient, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte(askedFor)})
 	switch s := status.Convert(err); s.Code() {

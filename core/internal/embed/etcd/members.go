@@ -22,6 +22,7 @@ import (
 type members struct {
 	list []*member
 	log  *slog.Logger
+	pace pace
 
 	mu   sync.Mutex
 	next int // where the next connection begins to look
@@ -48,7 +49,7 @@ type member struct {
 }
 
 func newMembers(plan hostabi.DatastorePlan, log *slog.Logger) (*members, error) {
-	m := &members{log: log}
+	m := &members{log: log, pace: normalPace()}
 	for text := range strings.SplitSeq(plan.Endpoint, ",") {
 		one, err := newMember(text, plan.TLS)
 		if err != nil {
