@@ -33,7 +33,9 @@ func targets() []target {
 		goTargets(), cTargets(), rustTargets(), assemblyscriptTargets())
 }
 
-func generate() ([]output, error) {
+// generate makes every output from the tables and the declarations below dir,
+// the hostabi directory.
+func generate(dir string) ([]output, error) {
 	outputs := []output{}
 	text, err := apiJSON()
 	if err != nil {
@@ -48,9 +50,13 @@ func generate() ([]output, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := newModel()
+	if m.Messages, m.Words, err = messages(dir); err != nil {
+		return nil, err
+	}
 	for _, t := range targets() {
 		var b bytes.Buffer
-		if err := all.ExecuteTemplate(&b, t.template, newModel()); err != nil {
+		if err := all.ExecuteTemplate(&b, t.template, m); err != nil {
 			return nil, err
 		}
 		data := b.Bytes()
@@ -75,6 +81,8 @@ type model struct {
 	Points        []hostabi.Point
 	RequestFields []string
 	Limits        []limit
+	Messages      []message
+	Words         []word
 }
 
 type module struct {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestGeneratedFilesAreUpToDate(t *testing.T) {
-	outputs, err := generate()
+	outputs, err := generate("../..")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func main() {
 
 // run writes the outputs relative to dir, the hostabi directory.
 func run(dir string) error {
-	outputs, err := generate()
+	outputs, err := generate(dir)
 	if err != nil {
 		return err
 	}
