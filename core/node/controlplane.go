@@ -37,7 +37,6 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 		plan := store.Plan()
 		return program.Run(ctx, embedapiserver.Datastore{
 			Endpoints: []string{datastore.Endpoint},
-			CAFile:    plan.TLS.CAFile, CertFile: plan.TLS.CertFile, KeyFile: plan.TLS.KeyFile,
 			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
 		}, super)
 	}), nil

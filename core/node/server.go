@@ -20,6 +20,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
 	"github.com/cleat-dev/cleat/core/internal/component/supervisor"
 	embedcloud "github.com/cleat-dev/cleat/core/internal/embed/cloudcontroller"
+	"github.com/cleat-dev/cleat/core/internal/embed/etcd"
 	"github.com/cleat-dev/cleat/core/internal/embed/kine"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
@@ -78,7 +79,10 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *plugin
 		Config: cfg, Data: data, Log: logger,
 		Store: func() (bootstrap.Store, error) { return etcdstore.New(datastore.Endpoint) },
 	})
-	store := datastore.New(cfg, data, host, map[string]datastore.Driver{hostabi.DatastoreDriverKine: kine.Run}, boot.MayWrite)
+	store := datastore.New(cfg, data, host, map[string]datastore.Driver{
+		hostabi.DatastoreDriverKine: kine.Run,
+		hostabi.DatastoreDriverEtcd: etcd.Driver(logger),
+	}, boot.MayWrite)
 	datastoreUnit := k.Add("datastore", store, pluginsUnit)
 	bootstrapUnit := k.Add("bootstrap", boot, datastoreUnit)
 

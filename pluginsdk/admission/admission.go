@@ -41,13 +41,25 @@ type Path struct {
 // metadata.labels['a.b/c'].
 func NewPath(text string) *Path {
 	p := &Path{text: text, id: int32(wire.EINVAL)}
-	guest.OnInit(func() error {
-		if p.id = abi.PathRegister(p.text); p.id < 0 {
-			return &pathError{p.text, wire.Errno(p.id)}
-		}
-		return nil
-	})
+	guest.OnInit(p.register)
 	return p
+}
+
+// RegisterPath is NewPath for a path that the configuration says: call it in a
+// function given to pluginsdk.OnInit, and only there.
+func RegisterPath(text string) (*Path, error) {
+	p := &Path{text: text}
+	if err := p.register(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Path) register() error {
+	if p.id = abi.PathRegister(p.text); p.id < 0 {
+		return &pathError{p.text, wire.Errno(p.id)}
+	}
+	return nil
 }
 
 // String returns the path as it was given.

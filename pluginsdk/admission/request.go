@@ -35,21 +35,32 @@ func (r *Request) fail(what string, errno wire.Errno) {
 
 func (r *Request) check(n int32, what, detail string) bool {
 	if n < 0 {
-		r.fail(what+" "+detail, wire.Errno(n))
+		r.fail(describe(what, detail), wire.Errno(n))
 	}
 	return n >= 0
+}
+
+func describe(what, detail string) string {
+	if detail == "" {
+		return what
+	}
+	return what + " " + detail
 }
 
 // Get returns the value at a path; null when it is absent. A path with [*]
 // gives a list, see Value.List.
 func (r *Request) Get(p *Path) wire.Value {
-	raw := r.fill(512, "get", p.text, func(buf []byte) int32 { return abi.ObjectGet(r.handle, p.id, buf) })
+	return r.value("get", p.text, r.fill(512, "get", p.text, func(buf []byte) int32 { return abi.ObjectGet(r.handle, p.id, buf) }))
+}
+
+// value decodes what fill returned; nil is null.
+func (r *Request) value(what, detail string, raw []byte) wire.Value {
 	if raw == nil {
 		return wire.Value{}
 	}
 	v, rest, ok := wire.Parse(raw)
 	if !ok || len(rest) > 0 {
-		r.fail("get "+p.text, wire.EIO)
+		r.fail(describe(what, detail), wire.EIO)
 		return wire.Value{}
 	}
 	return v
@@ -78,7 +89,7 @@ func (r *Request) fill(size int, what, detail string, call func(buf []byte) int3
 		}
 		size = n
 	}
-	r.fail(what+" "+detail, wire.EIO)
+	r.fail(describe(what, detail), wire.EIO)
 	return nil
 }
 
@@ -112,6 +123,59 @@ func (r *Request) Name() string { return r.field(abi.RequestName, "name") }
 
 // User returns the name of the user who asks.
 func (r *Request) User() string { return r.field(abi.RequestUser, "user") }
+
+// UserUID returns the unique id of the user who asks, "" if there is none. It
+// needs ABI 1.1.
+func (r *Request) UserUID() string { return r.field(abi.RequestUserUID, "user_uid") }
+
+// UserGroups returns the groups of the user who asks. It needs ABI 1.1.
+func (r *Request) UserGroups() []string { return texts(r.userGroups()) }
+
+// InGroup reports whether the user who asks is in a group, without allocating.
+// It needs ABI 1.1.
+func (r *Request) InGroup(group string) bool {
+	groups := r.userGroups()
+	for v, ok := groups.Next(); ok; v, ok = groups.Next() {
+		if text, _ := v.Text(); string(text) == group {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Request) userGroups() wire.List {
+	return r.value("user groups", "", r.fill(512, "user groups", "", func(buf []byte) int32 {
+		return abi.UserGroupsGet(r.handle, buf)
+	})).List()
+}
+
+// UserExtra returns what the authenticator adds to the user who asks under a
+// key; ok is false when it adds nothing there. It needs ABI 1.1.
+func (r *Request) UserExtra(key string) (values []string, ok bool) {
+	absent := false
+	raw := r.fill(256, "user extra", key, func(buf []byte) int32 {
+		n := abi.UserExtraGet(r.handle, key, buf)
+		if absent = wire.Errno(n) == wire.ENOENT; absent {
+			return 0
+		}
+		return n
+	})
+	if raw == nil || absent {
+		return nil, false
+	}
+	v := r.value("user extra", key, raw)
+	return texts(v.List()), v.Tag == wire.TagList
+}
+
+// texts copies a list of strings.
+func texts(list wire.List) []string {
+	values := make([]string, 0, list.Len())
+	for v, ok := list.Next(); ok; v, ok = list.Next() {
+		text, _ := v.Text()
+		values = append(values, string(text))
+	}
+	return values
+}
 
 // DryRun reports whether nothing will be stored.
 func (r *Request) DryRun() bool { return r.field(abi.RequestDryRun, "dry_run") == "true" }

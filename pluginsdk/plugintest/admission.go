@@ -3,7 +3,9 @@
 package plugintest
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +21,9 @@ type Request struct {
 	Group, Version, Kind  string
 	Resource, Subresource string
 	Namespace, Name       string
-	User                  string
+	User, UserUID         string
+	UserGroups            []string
+	UserExtra             map[string][]string
 	DryRun                bool
 	NamespaceLabels       map[string]string
 	Object, OldObject     string // JSON; "" = absent
@@ -34,6 +38,9 @@ type Verdict struct {
 	Warnings    []string
 	Annotations map[string]string
 	Mutations   []Mutation // in the order they were recorded
+	// State is what the hook put into the plugin's state, kept unless the
+	// request was a dry run; an empty value removes its key.
+	State map[string][]byte
 }
 
 // Mutation is one recorded change.
@@ -52,6 +59,59 @@ func (p *Plugin) Validate(req Request) (Verdict, error) {
 // Mutate asks cleat_admission_mutate. An error is a plugin error.
 func (p *Plugin) Mutate(req Request) (Verdict, error) {
 	return p.admit(hostabi.ExportAdmissionMutate, req, p.Manifest.Admission != nil && p.Manifest.Admission.Mutate)
+}
+
+// Admit does what the API server does: it asks cleat_admission_mutate, makes the
+// changes, and asks cleat_admission_validate about the result, each if the
+// manifest declares it. The verdict has the warnings, annotations and state of
+// both; object is the object afterwards, nil if there is none.
+func (p *Plugin) Admit(req Request) (v Verdict, object map[string]any, err error) {
+	a := p.Manifest.Admission
+	if a == nil {
+		return v, nil, errors.New("the manifest does not declare the point admission")
+	}
+	decoded, err := parseObject(req.Object)
+	if err != nil {
+		return v, nil, fmt.Errorf("object of the test: %w", err)
+	}
+	object, _ = decoded.(map[string]any)
+	v.Allowed = true
+	if a.Mutate {
+		if v, err = p.Mutate(req); err != nil || !v.Allowed {
+			return v, object, err
+		}
+		if object, err = apply(object, v.Mutations); err != nil {
+			return v, object, err
+		}
+		if len(v.Mutations) > 0 {
+			text, err := hostabi.AppendJSON(nil, object)
+			if err != nil {
+				return v, object, err
+			}
+			req.Object = string(text)
+		}
+	}
+	if !a.Validate {
+		return v, object, nil
+	}
+	before := v
+	v, err = p.Validate(req)
+	v.Entered = v.Entered || before.Entered
+	v.Mutations = before.Mutations
+	v.Warnings = append(before.Warnings, v.Warnings...)
+	v.Annotations = union(before.Annotations, v.Annotations)
+	v.State = union(before.State, v.State)
+	return v, object, err
+}
+
+// union has what is in both, the second's where both have a key.
+func union[V any](a, b map[string]V) map[string]V {
+	if len(a) == 0 {
+		return b
+	}
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
 }
 
 const handle = 7 // not 0, so that a guest which passes none is noticed
@@ -88,7 +148,11 @@ func (p *Plugin) admit(export string, req Request, declared bool) (Verdict, erro
 			v.Code = http.StatusForbidden
 		}
 	}
-	return v, nil
+	v.State = h.state
+	if req.DryRun {
+		return v, nil
+	}
+	return v, h.keepState()
 }
 
 func parseObject(text string) (any, error) {

@@ -3,29 +3,35 @@
 package plugintest
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
 // fakeHost is the host of one call into the guest.
 type fakeHost struct {
-	plugin    *Plugin
-	starting  bool // in cleat_init
-	input     []byte
-	output    []byte
-	errorText string
+	plugin   *Plugin
+	starting bool // in cleat_init
+	// clusterless says that the hook runs where there is no cluster yet.
+	clusterless bool
+	input       []byte
+	output      []byte
+	errorText   string
 
 	request           *Request // nil outside admission
 	object, oldObject any
 	mutating          bool
 	verdict           Verdict
+
+	deploy   *hostabi.DeployRequest // nil outside deployer
+	rendered rendered
+	random   io.Reader
+	state    map[string][]byte // set by the running hook
 }
 
 func (h *fakeHost) allows(module string) bool {
@@ -75,6 +81,29 @@ func (h *fakeHost) ErrorSet(text string) int32 {
 }
 
 func (h *fakeHost) ConfigGet(buf []byte) int32 { return fill(buf, h.plugin.config) }
+
+func (h *fakeHost) Now() int64 {
+	if h.plugin.Now.IsZero() {
+		return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	}
+	return h.plugin.Now.UnixNano()
+}
+
+func (h *fakeHost) Random(buf []byte) int32 {
+	if len(buf) > hostabi.MaxRandomBytes {
+		return int32(hostabi.E2BIG)
+	}
+	if h.random == nil {
+		if h.random = h.plugin.Random; h.random == nil {
+			h.random = rand.NewChaCha8([32]byte{})
+		}
+	}
+	if _, err := io.ReadFull(h.random, buf); err != nil {
+		h.errorText = err.Error()
+		return int32(hostabi.EIO)
+	}
+	return int32(len(buf))
+}
 
 func (h *fakeHost) PathRegister(text string) int32 {
 	p := h.plugin
@@ -126,11 +155,11 @@ func (h *fakeHost) ObjectGet(given, pathID int32, buf []byte) int32 {
 	if !covered(h.plugin.readPaths, path) {
 		return int32(hostabi.EACCES)
 	}
-	value := lookup(h.object, path.Segments())
-	var v any = value
-	if path.Wildcards() == 0 {
-		v = value[0]
-	}
+	return fillValue(buf, valueAt(h.object, path))
+}
+
+// fillValue copies the encoding of v into buf.
+func fillValue(buf []byte, v any) int32 {
 	encoded, err := hostabi.AppendValue(nil, v)
 	if errors.Is(err, hostabi.ErrValueSize) {
 		return int32(hostabi.E2BIG)
@@ -141,34 +170,44 @@ func (h *fakeHost) ObjectGet(given, pathID int32, buf []byte) int32 {
 	return fill(buf, encoded)
 }
 
-// lookup returns every value the steps name below node, nil for an absent one;
-// without [*] that is exactly one.
-func lookup(node any, steps []hostabi.PathSegment) []any {
+// valueAt is what a path names in an object: one value, or a list when the path
+// has [*].
+func valueAt(object any, path hostabi.FieldPath) any {
+	values := valuesAt(object, path.Segments())
+	if path.Wildcards() == 0 {
+		return values[0]
+	}
+	return values
+}
+
+// valuesAt returns every value the steps name below node, nil for an absent
+// one; without [*] that is exactly one.
+func valuesAt(node any, steps []hostabi.PathSegment) []any {
 	if len(steps) == 0 {
 		return []any{node}
 	}
 	if !steps[0].Each {
 		m, _ := node.(map[string]any)
-		return lookup(m[steps[0].Key], steps[1:])
+		return valuesAt(m[steps[0].Key], steps[1:])
 	}
 	values := []any{}
 	list, _ := node.([]any)
 	for _, e := range list {
-		values = append(values, lookup(e, steps[1:])...)
+		values = append(values, valuesAt(e, steps[1:])...)
 	}
 	return values
 }
 
 func (h *fakeHost) ObjectSet(given, pathID, index int32, text string) int32 {
-	return h.mutate("set", given, pathID, index, text)
+	return h.mutate(opSet, given, pathID, index, text)
 }
 
 func (h *fakeHost) ObjectRemove(given, pathID, index int32) int32 {
-	return h.mutate("remove", given, pathID, index, "")
+	return h.mutate(opRemove, given, pathID, index, "")
 }
 
 func (h *fakeHost) ObjectAppend(given, pathID, index int32, text string) int32 {
-	return h.mutate("append", given, pathID, index, text)
+	return h.mutate(opAppend, given, pathID, index, text)
 }
 
 func (h *fakeHost) mutate(op string, given, id, index int32, encoded string) int32 {
@@ -182,13 +221,16 @@ func (h *fakeHost) mutate(op string, given, id, index int32, encoded string) int
 		return int32(hostabi.EACCES)
 	case (index == -1) != (path.Wildcards() == 0) || index < -1:
 		return int32(hostabi.EINVAL)
-	case index >= 0 && int(index) >= len(lookup(h.object, path.Segments())):
-		return int32(hostabi.ENOENT)
+	case op == opAppend && path.Segments()[len(path.Segments())-1].Each:
+		return int32(hostabi.EINVAL)
 	case len(h.verdict.Mutations) == hostabi.MaxMutations:
 		return int32(hostabi.E2BIG)
 	}
 	m := Mutation{Op: op, Path: path.String(), Index: int(index)}
-	if op != "remove" {
+	if _, found := locate(h.object, path.Segments(), int(index)); !found {
+		return int32(hostabi.ENOENT)
+	}
+	if op != opRemove {
 		v, err := hostabi.DecodeValue([]byte(encoded))
 		if err != nil {
 			return int32(hostabi.EINVAL)
@@ -219,122 +261,4 @@ func (h *fakeHost) ObjectJSON(given, which int32, buf []byte) int32 {
 		return int32(hostabi.EIO)
 	}
 	return fill(buf, text)
-}
-
-func (h *fakeHost) RequestGet(given, field int32, buf []byte) int32 {
-	if n := h.inRequest(given); n < 0 {
-		return n
-	}
-	r := h.request
-	values := []string{string(r.Operation), r.Group, r.Version, r.Kind, r.Resource, r.Subresource,
-		r.Namespace, r.Name, r.User, strconv.FormatBool(r.DryRun), r.ID}
-	if field < 0 || int(field) >= len(values) {
-		return int32(hostabi.EINVAL)
-	}
-	return fill(buf, values[field])
-}
-
-func (h *fakeHost) inRequest(given int32) int32 {
-	switch {
-	case !h.allows(hostabi.ModuleRequest):
-		return int32(hostabi.EACCES)
-	case h.request == nil || given != handle:
-		return int32(hostabi.EBADF)
-	}
-	return 0
-}
-
-func (h *fakeHost) NamespaceLabelGet(given int32, key string, buf []byte) int32 {
-	if n := h.inRequest(given); n < 0 {
-		return n
-	}
-	value, ok := h.request.NamespaceLabels[key]
-	if !ok {
-		return int32(hostabi.ENOENT)
-	}
-	return fill(buf, value)
-}
-
-func (h *fakeHost) Deny(given int32, text string, code int32) int32 {
-	if n := h.inRequest(given); n < 0 {
-		return n
-	}
-	if code != 0 && (code < 400 || code > 599) {
-		return int32(hostabi.EINVAL)
-	}
-	h.verdict.Message, h.verdict.Code = cut(text, hostabi.MaxTextBytes), code
-	return 0
-}
-
-func (h *fakeHost) Warn(given int32, text string) int32 {
-	if n := h.inRequest(given); n < 0 {
-		return n
-	}
-	if len(h.verdict.Warnings) == hostabi.MaxWarnings {
-		return int32(hostabi.E2BIG)
-	}
-	h.verdict.Warnings = append(h.verdict.Warnings, cut(text, hostabi.MaxTextBytes))
-	return 0
-}
-
-func (h *fakeHost) Audit(given int32, key, value string) int32 {
-	if n := h.inRequest(given); n < 0 {
-		return n
-	}
-	if h.verdict.Annotations == nil {
-		h.verdict.Annotations = map[string]string{}
-	}
-	if _, again := h.verdict.Annotations[key]; !again && len(h.verdict.Annotations) == hostabi.MaxWarnings {
-		return int32(hostabi.E2BIG)
-	}
-	h.verdict.Annotations[key] = cut(value, hostabi.MaxTextBytes)
-	return 0
-}
-
-func (h *fakeHost) RenderYAML(text string, buf []byte) int32 {
-	if !h.allows(hostabi.ModuleRender) {
-		return int32(hostabi.EACCES)
-	}
-	render := h.plugin.RenderYAML
-	if render == nil {
-		render = jsonDocuments
-	}
-	documents, err := render(text)
-	if err != nil {
-		h.errorText = err.Error()
-		return int32(hostabi.EINVAL)
-	}
-	array, err := hostabi.AppendJSON(nil, documents)
-	if err != nil {
-		return int32(hostabi.EIO)
-	}
-	return fill(buf, array)
-}
-
-// jsonDocuments reads JSON documents divided by lines of three dashes; one
-// without text is null.
-func jsonDocuments(text string) ([]any, error) {
-	documents := []any{}
-	for part := range strings.SplitSeq("\n"+text, "\n---") {
-		d := json.NewDecoder(bytes.NewReader([]byte(part)))
-		for first := true; ; first = false {
-			var raw json.RawMessage
-			err := d.Decode(&raw)
-			if errors.Is(err, io.EOF) {
-				if first {
-					documents = append(documents, nil)
-				}
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			v, err := hostabi.ParseJSON(raw)
-			if err != nil {
-				return nil, err
-			}
-			documents = append(documents, v)
-		}
-	}
-	return documents, nil
 }

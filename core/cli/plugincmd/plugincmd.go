@@ -54,7 +54,7 @@ a server refuses to start when a plugin differs from its lock.`,
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.lockFile, "plugins-lock", "", "plugins.lock to use (default: the lock of the embedded bundle)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
-	cmd.AddCommand(c.new(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
+	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
 	return cmd
 }
 

@@ -339,3 +339,20 @@ func TestDiff(t *testing.T) {
 	b.wantError([]string{"diff", "policy", more}, "asks for powers")
 	b.wantError([]string{"diff", "nobody", more}, `no plugin "nobody"`)
 }
+
+func TestBench(t *testing.T) {
+	b := newBench(t)
+	file := b.put("policy.wasm", policy())
+	wantWords(t, b.must("bench", file, "--calls", "50", "--workers", "2"), "P99", "pod of 20 containers", "validate", "mutate", "allow")
+	object := filepath.Join(t.TempDir(), "pod.yaml")
+	if err := os.WriteFile(object, []byte("kind: Pod\nmetadata: {name: x}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var rows []benchRow
+	if err := json.Unmarshal([]byte(b.must("bench", file, "--calls", "10", "--object", object, "-o", "json")), &rows); err != nil || len(rows) != 2 || rows[0].Calls != 10 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	b.wantError([]string{"bench", file, "--calls", "0"}, "--calls 0 must be")
+	b.wantError([]string{"bench", b.put("store.wasm", store())}, "no admission plugin")
+	b.wantError([]string{"bench", file, "--object", "none.yaml"}, "none.yaml")
+}

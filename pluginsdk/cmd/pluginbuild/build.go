@@ -52,6 +52,9 @@ func Build(ctx context.Context, dir string) (Built, error) {
 			return Built{}, fmt.Errorf("%s: manifest.json: capabilities: %q is not used; take it out", manifest.Name, c)
 		}
 	}
+	if err := checkMinor(file, manifest); err != nil {
+		return Built{}, err
+	}
 	wasm, err := wasmfile.SetCustom(module, hostabi.ManifestSection, text)
 	if err != nil {
 		return Built{}, err
@@ -63,6 +66,26 @@ func Build(ctx context.Context, dir string) (Built, error) {
 		return Built{}, fmt.Errorf("%s with its manifest: %w", manifest.Name, err)
 	}
 	return Built{manifest.Name, wasm}, nil
+}
+
+// checkMinor refuses a manifest that asks for an older ABI than the plugin uses:
+// a host that has only that one would take it and then fail to link it.
+func checkMinor(file *wasmfile.File, manifest hostabi.Manifest) error {
+	for _, i := range file.Imports {
+		f, ok := hostabi.Import(i.Module, i.Name)
+		if !ok {
+			continue // one of WASI
+		}
+		var major, minor int
+		if _, err := fmt.Sscanf(f.Since, "%d.%d", &major, &minor); err != nil {
+			return fmt.Errorf("version %q of %s.%s: %w", f.Since, i.Module, i.Name, err)
+		}
+		if major == manifest.ABI.Major && minor > manifest.ABI.Minor {
+			return fmt.Errorf("%s: manifest.json: abi.minor: %d, but the plugin uses %s.%s of ABI %s; write %d",
+				manifest.Name, manifest.ABI.Minor, i.Module, i.Name, f.Since, minor)
+		}
+	}
+	return nil
 }
 
 // readManifest returns the canonical text of a valid manifest.

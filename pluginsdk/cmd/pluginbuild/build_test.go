@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,9 +53,14 @@ replace (
 `,
 		"plugin.go": `package main
 
-import "github.com/cleat-dev/cleat/pluginsdk/admission"
+import (
+	"github.com/cleat-dev/cleat/pluginsdk"
+	"github.com/cleat-dev/cleat/pluginsdk/admission"
+)
 
 func main() {}
+
+var _ = pluginsdk.Debug
 
 func init() {
 	admission.Register(admission.Plugin{Validate: func(r *admission.Request) {}})
@@ -89,6 +95,62 @@ func TestBuild(t *testing.T) {
 	}
 	if canonical, err := hostabi.Canonical(text); err != nil || !bytes.Equal(canonical, text) {
 		t.Errorf("the manifest is not canonical: %s, %v", text, err)
+	}
+}
+
+// A guest has nothing that it cannot reach: what the SDK offers costs only those
+// who use it.
+func TestImportsWhatItReaches(t *testing.T) {
+	for _, tt := range []struct {
+		body, imports string
+		want          []string
+	}{
+		{"", "", []string{"error_set"}},
+		{"r.Kind()", "", []string{"error_set", "request_get"}},
+		{"r.InGroup(r.UserUID()); pluginsdk.Now()", "", []string{"error_set", "now", "request_get", "user_groups_get"}},
+		{"pluginsdk.Random(make([]byte, 1)); r.UserExtra(``)", "", []string{"error_set", "random", "user_extra_get"}},
+		{"lookup.Get(`v1/Pod`, ``, `a`, ``)", "lookup", []string{"error_set", "lookup_get"}},
+		{"lookup.List(`v1/Pod`, ``, ``, ``)", "lookup", []string{"error_set", "lookup_list"}},
+		{"state.Get(`a`)", "state", []string{"error_set", "kv_get"}},
+		{"state.Set(`a`, nil)", "state", []string{"error_set", "kv_set"}},
+		{"config.Read()", "config", []string{"config_get", "error_set"}},
+	} {
+		t.Run(tt.body, func(t *testing.T) {
+			module, err := compile(context.Background(), checkout(t, func(file, text string) string {
+				if file != "plugin.go" {
+					return text
+				}
+				if tt.imports != "" {
+					text = strings.Replace(text, "import (", "import (\n\t\"github.com/cleat-dev/cleat/pluginsdk/"+tt.imports+"\"", 1)
+				}
+				return strings.Replace(text, "(r *admission.Request) {}", "(r *admission.Request) { "+tt.body+" }", 1)
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := wasmfile.Parse(module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, i := range file.Imports {
+				if i.Module != hostabi.ModuleWASI {
+					got = append(got, i.Name)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("imports %q, want %q", got, tt.want)
+			}
+			if len(module) > 2_000_000 {
+				t.Errorf("%d bytes", len(module))
+			}
+			for _, heavy := range []string{"encoding/json.", "reflect.Value", "fmt.Sprintf"} {
+				if bytes.Contains(module, []byte(heavy)) {
+					t.Errorf("it holds %s", heavy)
+				}
+			}
+		})
 	}
 }
 
@@ -143,6 +205,7 @@ func TestBuildRefuses(t *testing.T) {
 		{"unused capability", replace("manifest.json", `"cleat_core_v1"`, `"cleat_core_v1", "cleat_render_v1"`), `"cleat_render_v1" is not used; take it out`},
 		{"undeclared capability", replace("plugin.go", "(r *admission.Request) {}", `(r *admission.Request) { r.Warn("x") }`), "import cleat_request_v1.warn: the manifest of minimal does not declare the capability"},
 		{"other point", replace("manifest.json", `"points": ["admission"]`, `"points": ["admission", "cni"]`), "export cleat_cni_plan: missing"},
+		{"older ABI", replace("plugin.go", "(r *admission.Request) {}", `(r *admission.Request) { pluginsdk.Now() }`), "abi.minor: 0, but the plugin uses cleat_core_v1.now of ABI 1.1; write 1"},
 		{"compiler", replace("go.mod", "go 1.26.8", "go 1.26"), "pins no compiler"},
 		{"source", replace("plugin.go", "func main", "func mian"), "build "},
 	} {

@@ -12,6 +12,8 @@ type Host interface {
 	OutputSet(text string) int32
 	ErrorSet(text string) int32
 	ConfigGet(buf []byte) int32
+	Now() int64
+	Random(buf []byte) int32
 	PathRegister(text string) int32
 	ObjectGet(handle int32, pathID int32, buf []byte) int32
 	ObjectSet(handle int32, pathID int32, index int32, text string) int32
@@ -20,10 +22,18 @@ type Host interface {
 	ObjectJSON(handle int32, which int32, buf []byte) int32
 	RequestGet(handle int32, field int32, buf []byte) int32
 	NamespaceLabelGet(handle int32, text string, buf []byte) int32
+	UserGroupsGet(handle int32, buf []byte) int32
+	UserExtraGet(handle int32, text string, buf []byte) int32
 	Deny(handle int32, text string, code int32) int32
 	Warn(handle int32, text string) int32
 	Audit(handle int32, key string, value string) int32
 	RenderYAML(text string, buf []byte) int32
+	RenderHelm(text string, buf []byte) int32
+	RenderKustomize(text string, buf []byte) int32
+	LookupGet(kind string, namespace string, name string, path string, buf []byte) int32
+	LookupList(kind string, namespace string, selector string, path string, buf []byte) int32
+	KVGet(text string, buf []byte) int32
+	KVSet(key string, value string) int32
 }
 
 // Log: Writes one line to the host's log, under the plugin's name. Text over 16 KiB is cut.
@@ -54,6 +64,18 @@ func ErrorSet(text string) int32 {
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
 func ConfigGet(buf []byte) int32 {
 	return host().ConfigGet(buf)
+}
+
+// Now: The time at which the running hook was entered; it does not advance while the hook runs, so that a decision can be replayed.
+// Returns nanoseconds since 1970-01-01 UTC.
+func Now() int64 {
+	return host().Now()
+}
+
+// Random: Fills the whole buffer with random bytes, at most 4 KiB (E2BIG).
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func Random(buf []byte) int32 {
+	return host().Random(buf)
 }
 
 // PathRegister: Makes a field path known and returns its id. Only cleat_init may call it (ENOTSUP elsewhere). The path, or one above it, must be among the read or write paths of manifest and lock (EACCES). The same path gives the same id. At most 256 paths (E2BIG).
@@ -104,6 +126,18 @@ func NamespaceLabelGet(handle int32, text string, buf []byte) int32 {
 	return host().NamespaceLabelGet(handle, text, buf)
 }
 
+// UserGroupsGet: The groups of the user who made the request.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func UserGroupsGet(handle int32, buf []byte) int32 {
+	return host().UserGroupsGet(handle, buf)
+}
+
+// UserExtraGet: What the authenticator adds to the user under a key; ENOENT when it adds nothing there.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func UserExtraGet(handle int32, text string, buf []byte) int32 {
+	return host().UserExtraGet(handle, text, buf)
+}
+
 // Deny: Sets message and status code of a denial; the hook then returns 1. A later call replaces it. Text over 4 KiB is cut.
 // Returns 0; negative = errno.
 func Deny(handle int32, text string, code int32) int32 {
@@ -126,4 +160,40 @@ func Audit(handle int32, key string, value string) int32 {
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
 func RenderYAML(text string, buf []byte) int32 {
 	return host().RenderYAML(text, buf)
+}
+
+// RenderHelm: Renders the Helm chart that is the input of the running hook, or the archive the request carries: HelmRequest in, HelmResult out. Templates see neither network nor cluster. When rendering fails the result is EINVAL and the host keeps the message as the hook's error text.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func RenderHelm(text string, buf []byte) int32 {
+	return host().RenderHelm(text, buf)
+}
+
+// RenderKustomize: Builds the kustomization in the directory that is the input of the running hook: KustomizeRequest in, a JSON array of objects out. Nothing outside the directory is read. When building fails the result is EINVAL and the host keeps the message as the hook's error text.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func RenderKustomize(text string, buf []byte) int32 {
+	return host().RenderKustomize(text, buf)
+}
+
+// LookupGet: The value at a field path of an object in the cluster, or of the whole object when the path is empty, from a cache that may lag behind by a moment. The kind must be among the lookups of manifest and lock (EACCES). ENOENT when there is no such object; EIO while the cache is not filled yet; ENOTSUP where there is no cluster to ask.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func LookupGet(kind string, namespace string, name string, path string, buf []byte) int32 {
+	return host().LookupGet(kind, namespace, name, path, buf)
+}
+
+// LookupList: The value at a field path of every object of a kind, as a list in the order of namespace and name; otherwise as lookup_get. More than 4096 objects are E2BIG.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func LookupList(kind string, namespace string, selector string, path string, buf []byte) int32 {
+	return host().LookupList(kind, namespace, selector, path, buf)
+}
+
+// KVGet: A value of the plugin's own small state, which all servers share; what the running hook has set shows. ENOENT when there is none.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func KVGet(text string, buf []byte) int32 {
+	return host().KVGet(text, buf)
+}
+
+// KVSet: Records a value for the plugin's state, at most 64 KiB; an empty one removes the key. It is stored once the hook has returned 0 or 1, and dropped when the hook failed or the request is a dry run. ENOTSUP in cleat_init and at the datastore point; E2BIG over 256 keys.
+// Returns 0; negative = errno.
+func KVSet(key string, value string) int32 {
+	return host().KVSet(key, value)
 }

@@ -56,6 +56,26 @@ func ConfigGet(buf []byte) int32 {
 	return importConfigGet(unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
 }
 
+//go:wasmimport cleat_core_v1 now
+//go:noescape
+func importNow() int64
+
+// Now: The time at which the running hook was entered; it does not advance while the hook runs, so that a decision can be replayed.
+// Returns nanoseconds since 1970-01-01 UTC.
+func Now() int64 {
+	return importNow()
+}
+
+//go:wasmimport cleat_core_v1 random
+//go:noescape
+func importRandom(buf unsafe.Pointer, limit int32) int32
+
+// Random: Fills the whole buffer with random bytes, at most 4 KiB (E2BIG).
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func Random(buf []byte) int32 {
+	return importRandom(unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
 //go:wasmimport cleat_object_v1 path_register
 //go:noescape
 func importPathRegister(text unsafe.Pointer, len int32) int32
@@ -136,6 +156,26 @@ func NamespaceLabelGet(handle int32, text string, buf []byte) int32 {
 	return importNamespaceLabelGet(handle, unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
 }
 
+//go:wasmimport cleat_request_v1 user_groups_get
+//go:noescape
+func importUserGroupsGet(handle int32, buf unsafe.Pointer, limit int32) int32
+
+// UserGroupsGet: The groups of the user who made the request.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func UserGroupsGet(handle int32, buf []byte) int32 {
+	return importUserGroupsGet(handle, unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_request_v1 user_extra_get
+//go:noescape
+func importUserExtraGet(handle int32, text unsafe.Pointer, len int32, buf unsafe.Pointer, limit int32) int32
+
+// UserExtraGet: What the authenticator adds to the user under a key; ENOENT when it adds nothing there.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func UserExtraGet(handle int32, text string, buf []byte) int32 {
+	return importUserExtraGet(handle, unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
 //go:wasmimport cleat_request_v1 deny
 //go:noescape
 func importDeny(handle int32, text unsafe.Pointer, len int32, code int32) int32
@@ -174,4 +214,64 @@ func importRenderYAML(text unsafe.Pointer, len int32, buf unsafe.Pointer, limit 
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
 func RenderYAML(text string, buf []byte) int32 {
 	return importRenderYAML(unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_render_v1 render_helm
+//go:noescape
+func importRenderHelm(text unsafe.Pointer, len int32, buf unsafe.Pointer, limit int32) int32
+
+// RenderHelm: Renders the Helm chart that is the input of the running hook, or the archive the request carries: HelmRequest in, HelmResult out. Templates see neither network nor cluster. When rendering fails the result is EINVAL and the host keeps the message as the hook's error text.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func RenderHelm(text string, buf []byte) int32 {
+	return importRenderHelm(unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_render_v1 render_kustomize
+//go:noescape
+func importRenderKustomize(text unsafe.Pointer, len int32, buf unsafe.Pointer, limit int32) int32
+
+// RenderKustomize: Builds the kustomization in the directory that is the input of the running hook: KustomizeRequest in, a JSON array of objects out. Nothing outside the directory is read. When building fails the result is EINVAL and the host keeps the message as the hook's error text.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func RenderKustomize(text string, buf []byte) int32 {
+	return importRenderKustomize(unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_lookup_v1 lookup_get
+//go:noescape
+func importLookupGet(kind unsafe.Pointer, kindLen int32, namespace unsafe.Pointer, namespaceLen int32, name unsafe.Pointer, nameLen int32, path unsafe.Pointer, pathLen int32, buf unsafe.Pointer, limit int32) int32
+
+// LookupGet: The value at a field path of an object in the cluster, or of the whole object when the path is empty, from a cache that may lag behind by a moment. The kind must be among the lookups of manifest and lock (EACCES). ENOENT when there is no such object; EIO while the cache is not filled yet; ENOTSUP where there is no cluster to ask.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func LookupGet(kind string, namespace string, name string, path string, buf []byte) int32 {
+	return importLookupGet(unsafe.Pointer(unsafe.StringData(kind)), int32(len(kind)), unsafe.Pointer(unsafe.StringData(namespace)), int32(len(namespace)), unsafe.Pointer(unsafe.StringData(name)), int32(len(name)), unsafe.Pointer(unsafe.StringData(path)), int32(len(path)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_lookup_v1 lookup_list
+//go:noescape
+func importLookupList(kind unsafe.Pointer, kindLen int32, namespace unsafe.Pointer, namespaceLen int32, selector unsafe.Pointer, selectorLen int32, path unsafe.Pointer, pathLen int32, buf unsafe.Pointer, limit int32) int32
+
+// LookupList: The value at a field path of every object of a kind, as a list in the order of namespace and name; otherwise as lookup_get. More than 4096 objects are E2BIG.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func LookupList(kind string, namespace string, selector string, path string, buf []byte) int32 {
+	return importLookupList(unsafe.Pointer(unsafe.StringData(kind)), int32(len(kind)), unsafe.Pointer(unsafe.StringData(namespace)), int32(len(namespace)), unsafe.Pointer(unsafe.StringData(selector)), int32(len(selector)), unsafe.Pointer(unsafe.StringData(path)), int32(len(path)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_kv_v1 kv_get
+//go:noescape
+func importKVGet(text unsafe.Pointer, len int32, buf unsafe.Pointer, limit int32) int32
+
+// KVGet: A value of the plugin's own small state, which all servers share; what the running hook has set shows. ENOENT when there is none.
+// Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
+func KVGet(text string, buf []byte) int32 {
+	return importKVGet(unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
+//go:wasmimport cleat_kv_v1 kv_set
+//go:noescape
+func importKVSet(key unsafe.Pointer, keyLen int32, value unsafe.Pointer, valueLen int32) int32
+
+// KVSet: Records a value for the plugin's state, at most 64 KiB; an empty one removes the key. It is stored once the hook has returned 0 or 1, and dropped when the hook failed or the request is a dry run. ENOTSUP in cleat_init and at the datastore point; E2BIG over 256 keys.
+// Returns 0; negative = errno.
+func KVSet(key string, value string) int32 {
+	return importKVSet(unsafe.Pointer(unsafe.StringData(key)), int32(len(key)), unsafe.Pointer(unsafe.StringData(value)), int32(len(value)))
 }

@@ -15,4 +15,5 @@ const (
 	RequestUser        int32 = 8
 	RequestDryRun      int32 = 9
 	RequestID          int32 = 10
+	RequestUserUID     int32 = 11
 )

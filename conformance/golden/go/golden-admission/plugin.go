@@ -3,22 +3,20 @@
 package main
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/cleat-dev/cleat/pluginsdk"
 	"github.com/cleat-dev/cleat/pluginsdk/admission"
-	"github.com/cleat-dev/cleat/pluginsdk/plan"
+	"github.com/cleat-dev/cleat/pluginsdk/config"
 )
 
 func main() {}
 
 func init() {
 	g := &golden{
-		labels:  admission.NewPath("metadata.labels"),
 		checked: admission.NewPath("metadata.labels['golden.cleat.dev/checked']"),
 		images: []imageList{
 			newImageList("spec.initContainers"),
@@ -31,11 +29,12 @@ func init() {
 
 // golden is the configuration and the fields the policy looks at.
 type golden struct {
-	Registries []string `json:"registries"`
-	TeamLabel  string   `json:"team_label"`
-
-	labels, checked *admission.Path
-	images          []imageList
+	registries []string
+	prefixes   [][]byte // of images that are allowed
+	teamLabel  string
+	team       *admission.Path // nil = no label is wanted
+	checked    *admission.Path
+	images     []imageList
 }
 
 // imageList is one of the lists of containers in a pod.
@@ -49,13 +48,22 @@ func newImageList(field string) imageList {
 }
 
 func (g *golden) start() error {
-	if err := plan.Config(g); err != nil {
+	c, err := config.Read()
+	if err != nil {
 		return err
 	}
-	if len(g.Registries) == 0 {
+	g.registries, g.teamLabel = c.Strings("registries"), c.String("team_label")
+	if len(g.registries) == 0 {
 		return errors.New("registries: is empty; name at least one registry")
 	}
-	return nil
+	for _, r := range g.registries {
+		g.prefixes = append(g.prefixes, []byte(r+"/"))
+	}
+	if g.teamLabel != "" {
+		key := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(g.teamLabel)
+		g.team, err = admission.RegisterPath("metadata.labels['" + key + "']")
+	}
+	return err
 }
 
 func (g *golden) mutate(r *admission.Request) {
@@ -74,54 +82,52 @@ func (g *golden) validate(r *admission.Request) {
 				break
 			}
 			image, _ := v.Text()
-			if wrong := g.wrong(string(image)); wrong != "" {
-				r.Deny(l.field + "[" + strconv.Itoa(i) + "].image: " + wrong)
+			if !g.good(image) {
+				r.Deny(l.field + "[" + strconv.Itoa(i) + "].image: " + g.wrong(string(image)))
 				return
 			}
 			count++
 		}
 	}
 	r.Audit("images", strconv.Itoa(count))
-	if g.TeamLabel != "" && !g.labelled(r) {
-		r.Warn(`metadata.labels: has no label "` + g.TeamLabel + `"; add one`)
+	if g.team != nil && r.Get(g.team).IsNull() {
+		r.Warn(`metadata.labels: has no label "` + g.teamLabel + `"; add one`)
 	}
 }
 
-// wrong says what is wrong with an image, "" if nothing.
+// good is the way of every image that is allowed; it allocates nothing.
+func (g *golden) good(image []byte) bool {
+	allowed := false
+	for _, p := range g.prefixes {
+		allowed = allowed || bytes.HasPrefix(image, p)
+	}
+	name := image[bytes.LastIndexByte(image, '/')+1:]
+	if !allowed || bytes.IndexByte(name, '@') >= 0 {
+		return allowed
+	}
+	colon := bytes.LastIndexByte(name, ':')
+	return colon >= 0 && string(name[colon+1:]) != "latest"
+}
+
+// wrong says what is wrong with an image that is not good.
 func (g *golden) wrong(image string) string {
 	name := image[strings.LastIndexByte(image, '/')+1:]
 	switch {
 	case image == "":
 		return "has no image; name one"
 	case !g.allowed(image):
-		return fmt.Sprintf(`"%s" is not from an allowed registry; use one of %s`, image, strings.Join(g.Registries, ", "))
+		return `"` + image + `" is not from an allowed registry; use one of ` + strings.Join(g.registries, ", ")
 	case !strings.ContainsAny(name, ":@"):
-		return fmt.Sprintf(`"%s" has no tag; add one, such as :1.0`, image)
-	case !strings.Contains(name, "@") && name[strings.LastIndexByte(name, ':')+1:] == "latest":
-		return fmt.Sprintf(`"%s" is tagged latest; name a version`, image)
+		return `"` + image + `" has no tag; add one, such as :1.0`
 	}
-	return ""
+	return `"` + image + `" is tagged latest; name a version`
 }
 
 func (g *golden) allowed(image string) bool {
-	for _, registry := range g.Registries {
-		if rest, ok := strings.CutPrefix(image, registry); ok && strings.HasPrefix(rest, "/") {
+	for _, p := range g.prefixes {
+		if strings.HasPrefix(image, string(p)) {
 			return true
 		}
 	}
 	return false
-}
-
-// labelled reports whether the pod has the team's label.
-func (g *golden) labelled(r *admission.Request) bool {
-	text, ok := r.Get(g.labels).JSON()
-	if !ok {
-		return false
-	}
-	var labels map[string]any
-	if err := json.Unmarshal(text, &labels); err != nil {
-		r.Fail("metadata.labels: " + err.Error())
-		return false
-	}
-	return labels[g.TeamLabel] != nil
 }
