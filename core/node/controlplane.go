@@ -36,7 +36,7 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 	return apiserver.New(cfg, files, func(ctx context.Context) error {
 		plan := store.Plan()
 		return program.Run(ctx, embedapiserver.Datastore{
-			Endpoints: []string{datastore.Endpoint},
+			Endpoints:      []string{datastore.Endpoint},
 			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
 		}, super)
 	}), nil

@@ -28,6 +28,8 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/core/pluginregistry"
+	"github.com/cleat-dev/cleat/core/pluginregistry/registriesfile"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -99,8 +101,24 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 	if err != nil {
 		return pluginhost.Options{}, err
 	}
+	registries, err := registriesfile.Read(cfg.PrivateRegistry)
+	if err != nil {
+		return pluginhost.Options{}, err
+	}
+	keys, err := pluginregistry.ReadPublicKeys(paths.PluginKeys)
+	if err != nil {
+		return pluginhost.Options{}, err
+	}
+	source := &pluginregistry.Source{
+		Store: pluginregistry.StoreIn(cfg.PluginsDir), PluginsDir: cfg.PluginsDir, Keys: keys, Logger: logger,
+		Client: pluginregistry.NewClient(pluginregistry.Options{Registries: registries, Logger: logger}),
+	}
 	return pluginhost.Options{
 		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
+		OCI: source.Read,
+		VerifySigner: func(_ context.Context, p pluginhost.LockedPlugin, wasm []byte) error {
+			return source.VerifySigner(p.Source, p.Signer, wasm)
+		},
 	}, nil
 }
 

@@ -15,7 +15,7 @@ import (
 const maxDocuments = 4096
 
 func renderFunctions() map[string]hostFunc {
-	return map[string]hostFunc{"render_yaml": renderYAML}
+	return map[string]hostFunc{"render_yaml": renderYAML, "render_helm": renderHelm, "render_kustomize": renderKustomize}
 }
 
 func renderYAML(in *instance, stack []uint64) {

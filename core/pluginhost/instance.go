@@ -40,6 +40,7 @@ type instance struct {
 	rendered, renderedFrom []byte // last render_yaml, for the guest that asks again
 	memStart               uint32 // bytes after cleat_init
 	broken                 bool   // must not be used again
+	worn                   bool   // better not used again: it has worked for long
 
 	seed   [32]byte // of what WASI calls random
 	random *rand.ChaCha8
@@ -149,7 +150,8 @@ func (in *instance) run(ctx context.Context, c *call) (int32, error) {
 	in.notePeak()
 	// Who works so long may have grown its stack, which is outside its memory
 	// and never shrinks.
-	in.broken = err != nil || in.callCtx.ticks > graceTicks
+	in.broken = err != nil
+	in.worn = in.callCtx.ticks > graceTicks
 	if err == nil && in.callCtx.late(begin.Add(spent)) {
 		err = errLate() // in its last host call
 	}
@@ -175,7 +177,7 @@ func (in *instance) notePeak() {
 // healthy reports whether the instance may serve another call. Linear memory
 // never shrinks, so one that came close to its limit is replaced.
 func (in *instance) healthy() bool {
-	if in.broken || in.mod.IsClosed() {
+	if in.broken || in.worn || in.mod.IsClosed() {
 		return false
 	}
 	limit := uint64(in.plugin.locked.Limits.MemoryPages) * pageSize

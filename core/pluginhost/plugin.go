@@ -179,7 +179,7 @@ func (p *plugin) enter(ctx context.Context, c *call) (int32, error) {
 	}
 	result, err := in.run(ctx, c)
 	healthy := in.healthy()
-	if !healthy {
+	if !healthy && (in.broken || !in.worn) {
 		p.stats.recycled.Add(1)
 	}
 	p.pool.put(in, healthy)

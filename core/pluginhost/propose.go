@@ -133,6 +133,8 @@ func Compare(old, new LockedPlugin) []Change {
 	plain("source", old.Source, new.Source)
 	plain("sha256", old.SHA256, new.SHA256)
 	plain("config_sha256", old.ConfigSHA256, new.ConfigSHA256)
+	plain("signer", old.Signer, new.Signer)
+	plain("conformance_sha256", old.ConformanceSHA256, new.ConformanceSHA256)
 	return changes
 }
 

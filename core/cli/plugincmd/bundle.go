@@ -12,6 +12,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/pluginarchive"
 	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/core/pluginregistry"
 	"github.com/spf13/cobra"
 )
 
@@ -57,6 +58,13 @@ func (b *bundler) run(cmd *cobra.Command) error {
 	if b.output == "" {
 		return errors.New("-o: name the archive to write, as in -o plugins.tar.zst")
 	}
+	var signer *pluginregistry.Signer
+	if b.key != "" {
+		var err error
+		if signer, err = b.signer(cmd); err != nil {
+			return err
+		}
+	}
 	content, err := b.gather(cmd)
 	if err != nil {
 		return err
@@ -74,12 +82,8 @@ func (b *bundler) run(cmd *cobra.Command) error {
 	}
 	out.linef("%s written, %d files", b.output, len(index.Files))
 	out.linef("sha256     %s", sum)
-	if b.key == "" || out.err != nil {
+	if signer == nil || out.err != nil {
 		return out.err
-	}
-	signer, err := b.signer(cmd)
-	if err != nil {
-		return err
 	}
 	return signFile(out, b.output, signer)
 }

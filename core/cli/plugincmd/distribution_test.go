@@ -427,6 +427,7 @@ func TestBundleRefuses(t *testing.T) {
 	s.put("policy.wasm", policy())
 	s.lockOf(entry(t, policy(), "file:policy.wasm", ""))
 	s.fails((*command).bundle, "-o: name the archive")
+	s.fails((*command).bundle, "--key: open", "-o", archive, "--key", archive+".key")
 	s.fails((*command).bundle, "no name for an archive of images", "-o", archive, "--images", "x.zip")
 	s.put("policy.wasm", policy(func(g *guesttest.Guest) { g.Manifest.Version = "1.0.1" }))
 	s.fails((*command).bundle, `plugins.lock has "1.0.0", the plugin has "1.0.1"`, "-o", archive)

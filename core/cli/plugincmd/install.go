@@ -47,7 +47,8 @@ is there already is replaced with --force only, and kept as FILE.<digest>.bak.
 Compiled code is machine code that the server runs, and nothing in the lock pins
 it. It is installed only if the archive is vouched for: by --sha256, by --key, or
 by a trusted key whose signature is beside the archive (ARCHIVE` + pluginarchive.SignatureSuffix + `). Otherwise
-the server compiles the plugins at its first start.`,
+the server compiles the plugins at its first start. Images are not pinned by the
+lock either: they are as trustworthy as the archive.`,
 		Example: `  cleat plugin install plugins.tar.zst
   cleat plugin install plugins.tar.zst --key vendor.pub --plugins-lock /etc/cleat/plugins.lock`,
 		Args: cobra.ExactArgs(1),

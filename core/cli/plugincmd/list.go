@@ -53,7 +53,14 @@ func printList(w io.Writer, lock *pluginhost.Lock) error {
 	p := &printer{w: table}
 	p.linef("POINT\tNAME\tVERSION\tSHA256\tCAPABILITIES\tSOURCE")
 	for _, l := range lock.Plugins {
-		p.linef("%s\t%s\t%s\t%s\t%s\t%s", join(l.Points), l.Name, l.Version, l.SHA256[:shortDigest],
+		name := l.Name
+		switch {
+		case l.Disabled:
+			name += " (disabled)"
+		case l.Shadow:
+			name += " (shadow)"
+		}
+		p.linef("%s\t%s\t%s\t%s\t%s\t%s", join(l.Points), name, l.Version, l.SHA256[:shortDigest],
 			capabilities(l.Capabilities), l.Source)
 	}
 	if p.err != nil {

@@ -11,20 +11,26 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cleat-dev/cleat/conformance"
 	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/core/pluginregistry"
 	"github.com/cleat-dev/cleat/hostabi/wasmfile"
 	"github.com/spf13/cobra"
 )
 
 func (c *command) lock() *cobra.Command {
 	var accept, embedded, shadow bool
+	var signer string
+	var reports []string
 	cmd := &cobra.Command{
-		Use:   "lock [FILE.wasm | DIRECTORY]...",
+		Use:   "lock [FILE.wasm | DIRECTORY | oci:REFERENCE@sha256:DIGEST]...",
 		Short: "Write plugins.lock from plugin files",
 		Long: `Pins the given plugins in plugins.lock (--plugins-lock, by default the file of
 that name in the working directory). What is locked already keeps its order,
 limits, failure policy, trust and config; a new plugin is asked last. Without
 arguments the plugins of the lock are read from their sources again.
+
+A plugin from a registry is given as the source line that ` + "`cleat plugin pull`" + ` prints.
 
 With --shadow a version runs beside the locked one of its name: both are asked
 about live requests, the locked one decides, and differences are reported.
@@ -32,16 +38,22 @@ about live requests, the locked one decides, and differences are reported.
 When a plugin asks for more than its lock grants, the difference is shown and
 nothing is written unless --accept is given.`,
 		Example: `  cleat plugin lock --plugins-dir /var/lib/cleat/plugins /var/lib/cleat/plugins/my-policy.wasm
+  cleat plugin lock --signer key:0442… oci:registry.example.com/plugins/my-policy:1.0@sha256:96fc…
   cleat plugin lock --embedded --accept build/plugins`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.lockFile == "" {
 				c.lockFile = "plugins.lock"
 			}
-			l := &locker{command: c, ctx: cmd.Context(), out: &printer{w: cmd.OutOrStdout()}, embedded: embedded, shadow: shadow}
+			l := &locker{command: c, ctx: cmd.Context(), out: &printer{w: cmd.OutOrStdout()}, embedded: embedded, shadow: shadow, signer: signer}
+			if err := l.readReports(reports); err != nil {
+				return err
+			}
 			return l.run(args, accept)
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "grant the new powers that are shown")
+	cmd.Flags().StringVar(&signer, "signer", "", "who must have signed the plugins given: key: and the fingerprint that `cleat plugin pull` prints")
+	cmd.Flags().StringSliceVar(&reports, "report", nil, "conformance reports of the plugins, whose digests are pinned")
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "lock the files as shadows: they run beside the plugins of their names and decide nothing")
 	cmd.Flags().BoolVar(&embedded, "embedded", false, "record the files as part of the embedded bundle (for building cleat)")
 	return cmd
@@ -54,6 +66,8 @@ type locker struct {
 	out      *printer
 	embedded bool
 	shadow   bool
+	signer   string
+	reports  map[string]string // digest of the report by that of the plugin
 
 	lock   *pluginhost.Lock
 	fresh  bool     // there was no lock
@@ -135,11 +149,27 @@ func (l *locker) gather(args []string) ([]candidate, error) {
 		}
 		return all, nil
 	}
-	files, err := expand(args)
+	var all []candidate
+	var paths []string
+	for _, a := range args {
+		if !isReference(a) {
+			paths = append(paths, a)
+			continue
+		}
+		ref, err := pluginregistry.ParseReference(a)
+		if err != nil {
+			return nil, err
+		}
+		wasm, err := l.readStored(l.ctx, strings.TrimPrefix(ref.Source(), pluginregistry.SourcePrefix))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a, err)
+		}
+		all = append(all, candidate{wasm, ref.Source(), a, l.shadow})
+	}
+	files, err := expand(paths)
 	if err != nil {
 		return nil, err
 	}
-	var all []candidate
 	for _, f := range files {
 		wasm, err := pluginhost.ReadFile(f, wasmfile.MaxBytes)
 		if err != nil {
@@ -223,6 +253,7 @@ func (l *locker) enter(c candidate) error {
 			return err
 		}
 		entry.Shadow = c.shadow
+		l.pin(&entry)
 		l.out.linef("%s %s%s: new, order %d", name, entry.Version, kind, entry.Order)
 		l.show(pluginhost.Compare(pluginhost.LockedPlugin{}, entry), true)
 		if !l.fresh {
@@ -235,6 +266,7 @@ func (l *locker) enter(c candidate) error {
 	if err != nil {
 		return err
 	}
+	l.pin(&entry)
 	changes := pluginhost.Compare(*old, entry)
 	if len(changes) == 0 {
 		l.out.linef("%s %s%s: unchanged", name, entry.Version, kind)
@@ -246,6 +278,41 @@ func (l *locker) enter(c candidate) error {
 		l.powers = append(l.powers, name)
 	}
 	*old = entry
+	return nil
+}
+
+// pin adds what else is known of a plugin: who must have signed it, and its
+// conformance report. A report of other bytes says nothing about these.
+func (l *locker) pin(entry *pluginhost.LockedPlugin) {
+	if l.signer != "" {
+		entry.Signer = l.signer
+	}
+	if digest, ok := l.reports[entry.SHA256]; ok {
+		entry.ConformanceSHA256 = digest
+	} else if old := l.lock.Find(entry.Name); old == nil || old.SHA256 != entry.SHA256 {
+		entry.ConformanceSHA256 = ""
+	}
+}
+
+// readReports reads conformance reports.
+func (l *locker) readReports(files []string) error {
+	l.reports = map[string]string{}
+	for _, f := range files {
+		text, err := pluginhost.ReadFile(f, conformance.MaxReportBytes)
+		if err != nil {
+			return fmt.Errorf("--report: %w", err)
+		}
+		report, err := conformance.ParseReport(text)
+		if err != nil {
+			return fmt.Errorf("--report %s: %w", f, err)
+		}
+		if !report.Conforms {
+			return fmt.Errorf("--report %s: %s does not conform; correct the plugin, or lock it without a report", f, report.Plugin.Name)
+		}
+		if l.reports[report.Plugin.SHA256], err = report.SHA256(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

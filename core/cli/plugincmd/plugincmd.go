@@ -54,7 +54,8 @@ a server refuses to start when a plugin differs from its lock.`,
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.lockFile, "plugins-lock", "", "plugins.lock to use (default: the lock of the embedded bundle)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
-	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay())
+	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay(),
+		c.push(), c.sign(), c.pull(), c.bundle(), c.install())
 	return cmd
 }
 
@@ -95,7 +96,7 @@ func (c *command) readPlugin(ctx context.Context, arg string) ([]byte, error) {
 }
 
 func (c *command) sources() pluginhost.Sources {
-	return pluginhost.Sources{Embedded: c.Embedded, PluginsDir: c.PluginsDir}
+	return pluginhost.Sources{Embedded: c.Embedded, PluginsDir: c.PluginsDir, OCI: c.readStored}
 }
 
 // checkOutput refuses an unknown -o; json is known everywhere.

@@ -53,7 +53,7 @@ type keyFlags struct {
 }
 
 // usualKeys is where an operator puts the public keys of trusted signers.
-const usualKeys = paths.EtcDir + "/plugin-keys"
+const usualKeys = paths.PluginKeys
 
 func (f *keyFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.key, "key", "", "public key that must have signed it, in PEM")

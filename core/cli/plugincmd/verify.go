@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/core/pluginregistry"
 	"github.com/spf13/cobra"
 )
 
@@ -45,9 +46,17 @@ func (c *command) verifyLock(ctx context.Context, out *printer) error {
 	if err != nil {
 		return err
 	}
+	keys, err := pluginregistry.ReadPublicKeys(usualKeys)
+	if err != nil {
+		return err
+	}
+	signed := c.source(nil, keys)
 	err = c.withCache(func(cache string) error {
 		return start(ctx, pluginhost.Options{Lock: text, Embedded: c.Embedded, PluginsDir: c.PluginsDir,
-			CacheDir: cache, CacheSeed: c.CacheSeed})
+			OCI: c.readStored, CacheDir: cache, CacheSeed: c.CacheSeed,
+			VerifySigner: func(_ context.Context, p pluginhost.LockedPlugin, wasm []byte) error {
+				return signed.VerifySigner(p.Source, p.Signer, wasm)
+			}})
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -8,6 +8,7 @@ import "path/filepath"
 const (
 	RunDir        = "/run/cleat"
 	EtcDir        = "/etc/cleat"
+	PluginKeys    = EtcDir + "/plugin-keys"   // public keys, *.pub, of those whose plugins are trusted
 	NodePassword  = EtcDir + "/node/password" // outlives the data directory: a wiped node keeps its name
 	CNIConfDir    = "/etc/cni/net.d"
 	CNIBinDir     = "/opt/cni/bin"          // where a foreign CNI puts its plugins; ours are in the payload

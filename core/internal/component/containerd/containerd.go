@@ -73,11 +73,11 @@ func (c *Component) writeConfig() error {
 	if err != nil {
 		return err
 	}
-	content, err := render(newTemplateData(c.Config, c.Data, c.BinDir, regs.auths()), c.Data.ContainerdTemplate())
+	content, err := render(newTemplateData(c.Config, c.Data, c.BinDir, auths(regs)), c.Data.ContainerdTemplate())
 	if err != nil {
 		return err
 	}
-	hosts, err := regs.renderHosts()
+	hosts, err := renderHosts(regs)
 	if err != nil {
 		return fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
 	}
@@ -92,25 +92,6 @@ func (c *Component) writeConfig() error {
 		return fmt.Errorf("containerd configuration: %w", err)
 	}
 	return nil
-}
-
-// readRegistries reads registries.yaml; no file means no mirrors.
-func (c *Component) readRegistries() (*registries, error) {
-	content, err := readBounded(c.Config.PrivateRegistry)
-	if c.Config.PrivateRegistry == "" || errors.Is(err, os.ErrNotExist) {
-		return &registries{}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("private-registry: %w", err)
-	}
-	regs, err := parseRegistries(content)
-	if err == nil {
-		err = regs.checkFiles()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
-	}
-	return regs, nil
 }
 
 // Run starts the runtime, or finds the external one, and is ready when it

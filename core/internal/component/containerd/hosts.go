@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cleat-dev/cleat/core/internal/atomicfile"
+	"github.com/cleat-dev/cleat/core/pluginregistry/registriesfile"
 )
 
 // hostsHeader begins every hosts.toml we write. A file without it is an
@@ -19,12 +20,12 @@ import (
 const hostsHeader = "# Written by cleat from registries.yaml at every start.\n"
 
 // renderHosts returns the hosts.toml of every registry, by directory name.
-func (r *registries) renderHosts() (map[string][]byte, error) {
+func renderHosts(f *registriesfile.File) (map[string][]byte, error) {
 	names := map[string]bool{}
-	for name := range r.Mirrors {
+	for name := range f.Mirrors {
 		names[name] = true
 	}
-	for name, c := range r.Configs {
+	for name, c := range f.Configs {
 		// Without an entry of its own such a registry would use the
 		// wildcard's directory and miss its TLS settings.
 		if c.TLS != nil {
@@ -33,30 +34,26 @@ func (r *registries) renderHosts() (map[string][]byte, error) {
 	}
 	out := map[string][]byte{}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		m, ok := r.Mirrors[name]
-		if !ok {
-			m = r.Mirrors[wildcard]
-		}
-		endpoints, err := m.resolve()
+		endpoints, err := f.Endpoints(name)
 		if err != nil {
-			return nil, fmt.Errorf("mirrors.%q.%w", name, err)
+			return nil, err
 		}
 		var b bytes.Buffer
 		b.WriteString(hostsHeader)
 		// No server key: containerd then falls back to the registry itself.
-		if err := r.tlsOf(name).write(&b, ""); err != nil {
+		if err := writeTLS(&b, f.TLS(name), ""); err != nil {
 			return nil, err
 		}
 		for _, ep := range endpoints {
-			key, err := quote(ep.url)
+			key, err := quote(ep.URL())
 			if err != nil {
 				return nil, err
 			}
 			fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", key)
-			if ep.overridePath {
+			if !strings.HasSuffix(ep.URL(), registriesfile.DefaultRoot) {
 				b.WriteString("  override_path = true\n")
 			}
-			if err := r.tlsOf(ep.host).write(&b, "  "); err != nil {
+			if err := writeTLS(&b, f.TLS(ep.Host), "  "); err != nil {
 				return nil, err
 			}
 		}
@@ -65,15 +62,7 @@ func (r *registries) renderHosts() (map[string][]byte, error) {
 	return out, nil
 }
 
-// tlsOf returns the TLS settings for a host, or the wildcard's.
-func (r *registries) tlsOf(host string) *registryTLS {
-	if c, ok := r.Configs[host]; ok && c.TLS != nil {
-		return c.TLS
-	}
-	return r.Configs[wildcard].TLS
-}
-
-func (t *registryTLS) write(b *bytes.Buffer, indent string) error {
+func writeTLS(b *bytes.Buffer, t *registriesfile.TLS, indent string) error {
 	if t == nil {
 		return nil
 	}
@@ -107,7 +96,7 @@ func (t *registryTLS) write(b *bytes.Buffer, indent string) error {
 
 // hostDirectory is the name under which containerd looks for a registry.
 func hostDirectory(name string) string {
-	if name == wildcard {
+	if name == registriesfile.Wildcard {
 		return "_default"
 	}
 	// The colon of a port; that of an IPv6 address is inside the brackets.

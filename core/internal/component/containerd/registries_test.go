@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/cleat-dev/cleat/core/pluginregistry/registriesfile"
 )
 
 const wholeFile = `
@@ -32,11 +34,11 @@ configs:
 `
 
 func TestRenderHosts(t *testing.T) {
-	regs, err := parseRegistries([]byte(wholeFile))
+	regs, err := registriesfile.Parse([]byte(wholeFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := regs.renderHosts()
+	files, err := renderHosts(regs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,38 +89,6 @@ client = [["/etc/c.pem", "/etc/k.pem"]]
 	}
 }
 
-func TestParseRegistriesRefuses(t *testing.T) {
-	for _, tc := range []struct{ name, in, want string }{
-		{"unknown key", "mirror: {}", `unknown field "mirror"`},
-		{"wrong type", "mirrors: {docker.io: {endpoint: x}}", "endpoint"},
-		{"scheme in name", "mirrors: {\"https://docker.io\": {}}", "without scheme"},
-		{"path in name", "configs: {../../etc: {}}", "no registry"},
-		{"port", "mirrors: {\"a:99999\": {}}", `port "99999"`},
-		{"endpoint scheme", "mirrors: {a: {endpoint: [\"ftp://b\"]}}", `endpoint[0]: "ftp://b" is no http`},
-		{"endpoint password", "mirrors: {a: {endpoint: [\"https://u:secret@b\"]}}", "put it under configs"},
-		{"endpoint climbs", "mirrors: {a: {endpoint: [\"https://b/../c\"]}}", "path may hold"},
-		{"endpoint twice", "mirrors: {a: {endpoint: [b, \"https://b\"]}}", "listed twice"},
-		{"real rewrite", "mirrors: {a: {rewrite: {\"^x/(.*)\": \"y/$1\"}}}", "only a prefix is supported"},
-		{"rewrite drops", "mirrors: {a: {rewrite: {\"(.*)\": \"fixed\"}}}", "only a prefix is supported"},
-		{"two rewrites", "mirrors: {a: {rewrite: {\"(.*)\": \"b/$1\", \"(.+)\": \"c/$1\"}}}", "2 patterns"},
-		{"credential for all", "configs: {\"*\": {auth: {username: u}}}", "name the registry"},
-		{"two credentials", "configs: {a: {auth: {username: u, auth: eDp5}}}", "only one of them"},
-		{"bad base64", "configs: {a: {auth: {auth: \"secret!\"}}}", "base64"},
-		{"relative file", "configs: {a: {tls: {ca_file: ca.pem}}}", `tls.ca_file: "ca.pem" is not an absolute path`},
-		{"key alone", "configs: {a: {tls: {key_file: /k}}}", "without cert_file"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			_, err := parseRegistries([]byte(tc.in))
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Fatalf("error %v, want one with %q", err, tc.want)
-			}
-			if strings.Contains(err.Error(), "secret") {
-				t.Errorf("error holds a secret: %v", err)
-			}
-		})
-	}
-}
-
 func TestWriteHostsKeepsWhatIsNotOurs(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil))
 	write := func(rel, content string) string {
@@ -155,16 +125,16 @@ func TestWriteHostsKeepsWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-func FuzzParseRegistries(f *testing.F) {
+func FuzzRenderHosts(f *testing.F) {
 	f.Add([]byte(wholeFile))
 	f.Add([]byte(`mirrors: {"[::1]:5000": {endpoint: ["http://[::1]:5000/v2/"]}}`))
 	f.Add([]byte(`configs: {"a": null}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		regs, err := parseRegistries(in)
+		regs, err := registriesfile.Parse(in)
 		if err != nil {
 			return
 		}
-		files, err := regs.renderHosts()
+		files, err := renderHosts(regs)
 		if err != nil {
 			t.Fatalf("accepted, then refused: %v", err)
 		}
@@ -177,7 +147,7 @@ func FuzzParseRegistries(f *testing.F) {
 				t.Errorf("%s is no TOML: %v\n%s", name, err, content)
 			}
 		}
-		if _, err := render(templateData{Auths: regs.auths()}, "/nonexistent/config.toml.tmpl"); err != nil {
+		if _, err := render(templateData{Auths: auths(regs)}, "/nonexistent/config.toml.tmpl"); err != nil {
 			t.Errorf("credentials break the configuration: %v", err)
 		}
 	})
