@@ -53,12 +53,16 @@ run: deps build ## Start a server in the foreground (as root; more flags: make r
 ##@ Work on it
 
 .PHONY: test
-test: deps-test build test-images verify-bundle ## Run all tests; as root the cluster tests too
+test: deps-test build golden test-images verify-bundle ## Run all tests; as root the cluster tests too
 	go run ./scripts/testall -ldflags '$(test_ldflags)'
 
 .PHONY: deps-test
 deps-test: ## Install the Debian packages that the tests need as well
 	@scripts/deps build run test
+
+.PHONY: bench-plugins
+bench-plugins: build golden ## Measure one policy as a plugin in each language, in CEL and as a webhook, side by side (as root)
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 60m -count 1 -v -run TestAdmission ./test/bench/admission
 
 .PHONY: check
 check: ## Generate, tidy, format, lint, test; fails if that changes a file
@@ -100,6 +104,25 @@ bundle: $(payload)/bin.tar.zst $(payload)/sdk.tar.zst $(payload)/images.tar.zst 
 verify-bundle: ## Build the plugins once more, elsewhere and from nothing: they must be those of plugins.lock
 	@scripts/verify-bundle
 
+# The golden guests of the conformance suite, one in each language with an SDK.
+golden := golden-admission golden-deployer
+golden_languages := c rust assemblyscript
+
+.PHONY: golden
+golden: $(foreach l,go $(golden_languages),$(golden:%=build/golden/$(l)/%.wasm)) ## Build the golden guests
+
+build/golden/go/%.wasm: $$(call module_files,conformance/golden/go/$$*) $$(sdk_files) build/pluginbuild
+	@mkdir -p $(@D)
+	build/pluginbuild -o $@ conformance/golden/go/$*
+
+# Their own makefiles know what they need.
+define golden_guest
+build/golden/$(1)/$(2).wasm: FORCE
+	@mkdir -p $$(@D)
+	@$$(MAKE) -s -C conformance/golden/$(1)/$(2) SDK=$$(CURDIR)/pluginsdk/$(1) OUT=$$(CURDIR)/$$@
+endef
+$(foreach l,$(golden_languages),$(foreach g,$(golden),$(eval $(call golden_guest,$(l),$(g)))))
+
 .PHONY: test-images
 test-images: build/test-images.tar ## Build the image that the cluster tests run
 
@@ -113,7 +136,7 @@ build/toolchain: FORCE
 FORCE:
 
 # $(call module_files,DIR): what a Go module in DIR is built from.
-module_files = $(shell find $(1) -type f ! -name '*_test.go' ! -name '*.md' ! -path '*/testdata/*')
+module_files = $(shell find $(1) -name node_modules -prune -o -type f ! -name '*_test.go' ! -name '*.md' ! -path '*/testdata/*' -print)
 
 pack := build/pack
 $(pack): $(call module_files,bundle/pack) build/toolchain
@@ -167,7 +190,7 @@ build/test-images.tar: test/images/busybox.json /bin/busybox $(pack)
 
 # The default plugins, their lock and their machine code.
 plugins := $(patsubst plugins/%/manifest.json,$(bundle)/plugins/%.wasm,$(sort $(wildcard plugins/*/manifest.json)))
-sdk_files := $(call module_files,hostabi) $(call module_files,pluginsdk)
+sdk_files := $(call module_files,hostabi) $(filter-out $(foreach l,c rust assemblyscript,pluginsdk/$(l)/%),$(call module_files,pluginsdk))
 
 build/pluginbuild: $(sdk_files) build/toolchain
 	cd pluginsdk && go build -o $(CURDIR)/$@ ./cmd/pluginbuild

@@ -164,7 +164,7 @@ func rustCall(f hostabi.Function) string {
 			args = append(args, rustParam(f.Params[i-1])+".len() as u32")
 		}
 	}
-	return rustArguments(12, "import::"+f.Name, args)
+	return rustArguments(8, "import::"+f.Name, args)
 }
 
 // rustForward is how it calls what stands in for the host.

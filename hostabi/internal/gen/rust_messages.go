@@ -28,15 +28,24 @@ type rustField struct {
 	OmitEmpty       bool
 }
 
-// rustMessages reads the messages from their Go source, since reflection does
-// not know comments. The source lies beside go generate, and above go test.
-func rustMessages() ([]rustMessage, error) {
-	const name = "messages.go"
-	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
-	if errors.Is(err, fs.ErrNotExist) {
-		file, err = parser.ParseFile(files, "../../"+name, nil, parser.ParseComments)
+// rustSource parses the messages: reflection does not know comments. They lie in
+// the directory of go generate, and two above that of go test.
+func rustSource(files *token.FileSet) (*ast.File, error) {
+	for _, name := range []string{"messages.go", "../../messages.go"} {
+		file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
+		if err == nil && file.Name.Name == "hostabi" {
+			return file, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
+	return nil, errors.New("messages.go of package hostabi is not here; run go generate in hostabi")
+}
+
+func rustMessages() ([]rustMessage, error) {
+	files := token.NewFileSet()
+	file, err := rustSource(files)
 	if err != nil {
 		return nil, err
 	}

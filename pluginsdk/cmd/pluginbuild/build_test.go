@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,8 +22,25 @@ func checkout(t *testing.T, change func(file, text string) string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, module := range []string{"hostabi", "pluginsdk"} {
-		if err := os.CopyFS(filepath.Join(dir, module), os.DirFS("../../../"+module)); err != nil {
+		entries, err := os.ReadDir("../../../" + module)
+		if err != nil {
 			t.Fatal(err)
+		}
+		for _, e := range entries {
+			from, to := "../../../"+module+"/"+e.Name(), filepath.Join(dir, module, e.Name())
+			switch {
+			case slices.Contains([]string{"c", "rust", "assemblyscript"}, e.Name()): // not Go
+			case e.IsDir():
+				err = os.CopyFS(to, os.DirFS(from))
+			default:
+				var data []byte
+				if data, err = os.ReadFile(from); err == nil {
+					err = errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o644))
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	plugin := filepath.Join(dir, "plugins", "minimal")
