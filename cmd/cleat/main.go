@@ -12,6 +12,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == node.RenderWord {
+		os.Exit(node.RenderChild())
+	}
 	node.HideForeignFlags()
 	bundle := node.EmbeddedBundle()
 	os.Exit(cli.Main(cli.Programs{
@@ -21,7 +24,7 @@ func main() {
 		Crictl:  node.Crictl,
 		Graph:   node.Graph,
 		Plugin: plugincmd.New(plugincmd.Deps{
-			Embedded: bundle.Plugins, Lock: bundle.Lock, CacheSeed: bundle.Cache, SDK: bundle.SDK,
+			Embedded: bundle.Plugins, Lock: bundle.Lock, CacheSeed: bundle.Cache, SDK: bundle.SDK, Renderer: node.Renderer(),
 			PluginsDir: config.DefaultDataDir + "/plugins", Captures: config.DefaultDataDir + "/plugins/captures",
 		}),
 	}, os.Args, os.Stdin, os.Stdout, os.Stderr))

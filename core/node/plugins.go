@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/cleat-dev/cleat/conformance"
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/pluginstatus"
@@ -26,6 +28,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/embed/payload"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/render"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/core/pluginregistry"
@@ -91,6 +94,18 @@ func (s *pluginSide) open(ctx context.Context) (plugins.Host, error) {
 	return host, nil
 }
 
+// RenderWord makes this executable render one chart or kustomization and end,
+// when it is the only argument. It is for the server itself.
+const RenderWord = "render-child"
+
+// RenderChild renders what comes on standard input and returns the exit code.
+func RenderChild() int { return render.Child(os.Stdin, os.Stdout, os.Stderr) }
+
+// Renderer renders charts and kustomizations in children of this process.
+func Renderer() extension.Renderer {
+	return render.New(render.Options{Command: []string{"/proc/self/exe", RenderWord}, KubeVersion: version.Kubernetes})
+}
+
 // pluginOptions are what every opening of the plugins has in common.
 func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pluginhost.Options, error) {
 	bundle, err := payload.Plugins()
@@ -115,7 +130,8 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 	}
 	return pluginhost.Options{
 		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
-		OCI: source.Read,
+		OCI:      source.Read,
+		Renderer: Renderer(),
 		VerifySigner: func(_ context.Context, p pluginhost.LockedPlugin, wasm []byte) error {
 			return source.VerifySigner(p.Source, p.Signer, wasm)
 		},
@@ -125,7 +141,7 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 // certify runs the conformance suite on a plugin that a reload is to put in
 // charge, with the configuration it will have.
 func certify(ctx context.Context, locked pluginhost.LockedPlugin, wasm []byte) error {
-	report, err := conformance.Check(ctx, wasm, conformance.WithConfig(locked.Config), conformance.WithHostVersion(version.Cleat))
+	report, err := conformance.Check(ctx, wasm, conformance.WithConfig(locked.Config), conformance.WithRenderer(Renderer()), conformance.WithHostVersion(version.Cleat))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/klauspost/compress/zstd"
@@ -28,13 +29,17 @@ import (
 type codeCache struct {
 	wazero.CompilationCache
 	entries string // the directory of this wazero version, "" without a disk
+	log     *slog.Logger
+
+	mu     sync.RWMutex // held for reading while wazero reads and writes entries
+	intact map[string]intact
 }
 
 // openCache opens the cache below dir ("" = in memory only) and adds the
 // entries of seed that dir lacks.
 func openCache(dir string, seed fs.FS, log *slog.Logger) (*codeCache, error) {
 	if dir == "" {
-		return &codeCache{CompilationCache: wazero.NewCompilationCache()}, nil
+		return &codeCache{CompilationCache: wazero.NewCompilationCache(), log: log}, nil
 	}
 	if err := secureDir(dir, log); err != nil {
 		return nil, fmt.Errorf("compile cache: %w", err)
@@ -50,11 +55,13 @@ func openCache(dir string, seed fs.FS, log *slog.Logger) (*codeCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile cache: %w", err)
 	}
-	c := &codeCache{CompilationCache: cache, entries: filepath.Join(dir, version)}
-	if seed != nil {
-		if err := c.plant(seed, version, log); err != nil {
-			return nil, errors.Join(fmt.Errorf("compile cache: %w", err), cache.Close(context.Background()))
-		}
+	c := &codeCache{CompilationCache: cache, entries: filepath.Join(dir, version), log: log, intact: map[string]intact{}}
+	err = c.check()
+	if err == nil && seed != nil {
+		err = c.plant(seed, version)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("compile cache: %w", err), cache.Close(context.Background()))
 	}
 	return c, nil
 }
@@ -142,10 +149,10 @@ func dropOtherVersions(dir, version string) error {
 }
 
 // plant copies the seed's entries for this version that are not there yet.
-func (c *codeCache) plant(seed fs.FS, version string, log *slog.Logger) error {
+func (c *codeCache) plant(seed fs.FS, version string) error {
 	list, err := fs.ReadDir(seed, version)
 	if errors.Is(err, fs.ErrNotExist) {
-		log.Warn("embedded compile cache was made for another version, plugins will be compiled", "want", version)
+		c.log.Warn("embedded compile cache was made for another version, plugins will be compiled", "want", version)
 		return nil
 	}
 	if err != nil {
@@ -156,11 +163,10 @@ func (c *codeCache) plant(seed fs.FS, version string, log *slog.Logger) error {
 		if !ok || !isDigest(entry) {
 			continue
 		}
-		to := filepath.Join(c.entries, entry)
-		if _, err := os.Lstat(to); err == nil {
+		if _, err := os.Lstat(filepath.Join(c.entries, entry)); err == nil {
 			continue
 		}
-		if err := plantOne(seed, path.Join(version, e.Name()), to); err != nil {
+		if err := c.plantOne(seed, path.Join(version, e.Name()), entry); err != nil {
 			return fmt.Errorf("embedded entry %s: %w", e.Name(), err)
 		}
 	}
@@ -175,7 +181,7 @@ const (
 )
 
 // plantOne decompresses one entry; a half-written one is never seen.
-func plantOne(seed fs.FS, name, to string) (err error) {
+func (c *codeCache) plantOne(seed fs.FS, name, entry string) (err error) {
 	from, err := seed.Open(name)
 	if err != nil {
 		return err
@@ -186,14 +192,18 @@ func plantOne(seed fs.FS, name, to string) (err error) {
 		return err
 	}
 	defer plain.Close()
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".seed-*")
+	tmp, err := os.CreateTemp(c.entries, ".seed-*")
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(tmp, io.LimitReader(plain, maxEntry))
+	sum := newSum()
+	size, err := io.Copy(io.MultiWriter(tmp, sum), io.LimitReader(plain, maxEntry))
 	err = errors.Join(err, tmp.Close())
 	if err == nil {
-		err = os.Rename(tmp.Name(), to)
+		err = c.writeSum(entry, sumText(entry, size, sum.Sum32()))
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), filepath.Join(c.entries, entry))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
@@ -203,15 +213,13 @@ func plantOne(seed fs.FS, name, to string) (err error) {
 
 // size counts the entries on disk.
 func (c *codeCache) size() (int, error) {
-	if c.entries == "" {
-		return 0, nil
-	}
-	list, err := os.ReadDir(c.entries)
-	return len(list), err
+	names, err := c.names()
+	return len(names), err
 }
 
 // empty removes every entry, for when one of them proved unreadable.
 func (c *codeCache) empty() error {
+	clear(c.intact)
 	list, err := os.ReadDir(c.entries)
 	if err != nil {
 		return err

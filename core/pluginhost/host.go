@@ -188,7 +188,7 @@ func (h *Host) newPlugin(locked LockedPlugin, found *Inspection) (*plugin, error
 	}
 	p := &plugin{
 		host: h, locked: locked, manifest: found.Manifest, config: config, features: found.features,
-		log:      h.log.With("plugin", locked.Name),
+		log:      newVoiced(h.log, h.now).With("plugin", locked.Name),
 		deadline: time.Duration(locked.Limits.DeadlineMS) * time.Millisecond,
 		breaker:  newBreaker(h.now),
 	}
@@ -226,34 +226,16 @@ func parsePaths(texts []string) ([]hostabi.FieldPath, error) {
 	return paths, nil
 }
 
-// compile loads the plugin's code, from the cache if it is there. Whether it
-// was is told by the cache not having grown.
+// compile loads the plugin's code, from the cache if it is there.
 func (h *Host) compile(ctx context.Context, p *plugin, wasm []byte) error {
 	begin := time.Now()
-	before, err := h.cache.size()
-	if err != nil {
-		return fmt.Errorf("compile cache: %w", err)
-	}
-	prog, err := h.program(ctx, p, wasm)
-	if unreadable(err) {
-		h.log.Warn("compile cache is damaged and was emptied", "error", err)
-		if err := h.cache.empty(); err != nil {
-			return fmt.Errorf("compile cache: %w", err)
-		}
-		before = 0
-		prog, err = h.program(ctx, p, wasm)
-	}
+	prog, hit, err := h.program(ctx, p, wasm)
 	if err != nil {
 		return fmt.Errorf("plugin %s: %w", p.locked.Name, err)
 	}
-	after, err := h.cache.size()
-	if err != nil {
-		prog.release()
-		return fmt.Errorf("compile cache: %w", err)
-	}
 	p.current, p.users = prog, 1
 	p.compileTime = time.Since(begin)
-	p.cacheHit = h.cache.entries != "" && after == before
+	p.cacheHit = hit
 	if p.cacheHit {
 		p.log.Debug("plugin loaded from the compile cache", "seconds", p.compileTime.Seconds())
 	} else {
@@ -262,12 +244,14 @@ func (h *Host) compile(ctx context.Context, p *plugin, wasm []byte) error {
 	return nil
 }
 
-// program compiles or loads the plugin's code.
-func (h *Host) program(ctx context.Context, p *plugin, wasm []byte) (*program, error) {
-	return openProgram(ctx, compileSpec{
-		cache: h.cache.CompilationCache, pages: p.locked.Limits.MemoryPages, trusted: p.locked.Trusted,
-		features: p.features, granted: p.locked.Capabilities,
-	}, wasm)
+// program compiles the plugin's code, or loads it from the cache (hit).
+func (h *Host) program(ctx context.Context, p *plugin, wasm []byte) (_ *program, hit bool, err error) {
+	return h.cache.load(func() (*program, error) {
+		return openProgram(ctx, compileSpec{
+			cache: h.cache.CompilationCache, pages: p.locked.Limits.MemoryPages, trusted: p.locked.Trusted,
+			features: p.features, granted: p.locked.Capabilities,
+		}, wasm)
+	})
 }
 
 // reload reads a cold plugin again whose code was dropped, and accepts nothing
@@ -281,7 +265,8 @@ func (h *Host) reload(ctx context.Context, p *plugin) (*program, error) {
 		return nil, &Mismatch{Plugin: p.locked.Name, Field: "sha256", Locked: quote(p.locked.SHA256), Found: quote(found),
 			Fix: "the file was changed while the server runs; restore it"}
 	}
-	return h.program(ctx, p, wasm)
+	prog, _, err := h.program(ctx, p, wasm)
+	return prog, err
 }
 
 // Close stops every plugin. It waits for running calls until ctx is done.

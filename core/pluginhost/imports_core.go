@@ -2,7 +2,6 @@ package pluginhost
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -73,21 +72,22 @@ func (in *instance) sleep(d time.Duration) {
 
 func coreLog(in *instance, stack []uint64) {
 	level := slog.Level(int32(uint32(stack[0])))
-	text, ok := in.text(stack[1], stack[2], hostabi.MaxLogBytes)
+	_, ok := in.mem.Read(uint32(stack[1]), uint32(stack[2]))
 	if !ok || level < slog.LevelDebug || level > slog.LevelError {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
-	stack[0] = 0
-	c := in.call
+	c, log := in.call, in.plugin.log
 	c.logLines++
 	switch {
 	case c.logLines > maxLogLines:
 	case c.logLines == maxLogLines:
-		in.plugin.log.Warn("plugin logs too much, the rest of this call is dropped", "lines", maxLogLines)
+		log.WarnContext(fromGuest(), "plugin logs too much, the rest of this call is dropped", "lines", maxLogLines)
 	default:
-		in.plugin.log.Log(context.Background(), level, strings.TrimRight(text, "\n"))
+		text, _ := in.text(stack[1], stack[2], hostabi.MaxLogBytes)
+		log.Log(fromGuest(), level, strings.TrimRight(text, "\n"))
 	}
+	stack[0] = 0
 }
 
 func coreInputGet(in *instance, stack []uint64) {
@@ -124,7 +124,7 @@ func coreErrorSet(in *instance, stack []uint64) {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
-	in.call.errText = strings.TrimSpace(text)
+	in.call.errText = oneLine(text)
 	stack[0] = 0
 }
 

@@ -159,7 +159,7 @@ func requestDeny(in *instance, stack []uint64) {
 		fail(stack, hostabi.EINVAL)
 		return
 	}
-	c.denial = denial{message: strings.TrimSpace(text), code: code}
+	c.denial = denial{message: oneLine(text), code: code}
 	stack[0] = 0
 }
 

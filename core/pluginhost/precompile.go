@@ -31,6 +31,9 @@ func Precompile(ctx context.Context, dir string, plugins ...[]byte) (err error) 
 		return err
 	}
 	for _, e := range entries {
+		if !isDigest(filepath.Base(e)) {
+			continue
+		}
 		to := filepath.Join(dir, filepath.Base(filepath.Dir(e)), filepath.Base(e)+seedSuffix)
 		if err := compress(to, e); err != nil {
 			return fmt.Errorf("precompile: %w", err)

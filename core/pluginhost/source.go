@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/cleat-dev/cleat/hostabi/wasmfile"
@@ -72,17 +73,21 @@ func (s Sources) openBelow(name string) (_ fs.File, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return root.Open(name)
+	return root.OpenFile(name, readOnly, 0)
 }
 
 // ReadFile reads a file that must be regular and at most limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, readOnly, 0)
 	if err != nil {
 		return nil, err
 	}
 	return readBounded(file, limit)
 }
+
+// readOnly opens a file without waiting: a pipe has nobody at its other end, and
+// is refused once it is open.
+const readOnly = os.O_RDONLY | syscall.O_NONBLOCK
 
 func readBounded(file fs.File, limit int64) (_ []byte, err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()

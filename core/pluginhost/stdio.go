@@ -11,6 +11,8 @@ const (
 	maxLine      = 4 << 10
 	maxLines     = 100 // of one call
 	maxLastWords = 400
+	// maxOutput is how many bytes of a call are looked at, for each of the two.
+	maxOutput = 256 << 10
 )
 
 // stdio turns what a guest writes to descriptors 1 and 2 into log lines and
@@ -18,19 +20,23 @@ const (
 type stdio struct {
 	log   *slog.Logger
 	line  [2][]byte
+	seen  [2]int // bytes
 	lines int
 	last  string
 }
 
-func (s *stdio) reset() { s.lines, s.last = 0, "" }
+func (s *stdio) reset() { s.seen, s.lines, s.last = [2]int{}, 0, "" }
 
-// write takes bytes for descriptor fd (1 or 2).
+// write takes bytes for descriptor fd (1 or 2). Once they are too many, or
+// their lines, the rest is dropped without being looked at.
 func (s *stdio) write(fd uint32, data []byte) {
-	buf := &s.line[fd-1]
-	for len(data) > 0 {
+	buf, seen := &s.line[fd-1], &s.seen[fd-1]
+	data = data[:min(len(data), maxOutput-*seen)]
+	for len(data) > 0 && s.listens(fd) {
 		part, rest, newline := bytes.Cut(data, []byte{'\n'})
 		room := maxLine - len(*buf)
 		*buf = append(*buf, part[:min(len(part), room)]...)
+		*seen += len(data) - len(rest)
 		data = rest
 		if newline {
 			s.emit(fd)
@@ -38,9 +44,14 @@ func (s *stdio) write(fd uint32, data []byte) {
 	}
 }
 
+// listens reports whether anything becomes of what is written to fd.
+func (s *stdio) listens(fd uint32) bool {
+	return s.lines < maxLines || fd == 2 && s.last == ""
+}
+
 func (s *stdio) emit(fd uint32) {
 	buf := &s.line[fd-1]
-	text := strings.ToValidUTF8(strings.TrimSpace(string(*buf)), "�")
+	text := oneLine(strings.ToValidUTF8(string(*buf), "�"))
 	*buf = (*buf)[:0]
 	if text == "" {
 		return
@@ -52,11 +63,11 @@ func (s *stdio) emit(fd uint32) {
 	switch {
 	case s.lines > maxLines:
 	case s.lines == maxLines:
-		s.log.Warn("plugin writes too much, the rest of this call is dropped", "lines", maxLines)
+		s.log.WarnContext(fromGuest(), "plugin writes too much, the rest of this call is dropped", "lines", maxLines)
 	case fd == 2:
-		s.log.Warn(text, "stream", "stderr")
+		s.log.WarnContext(fromGuest(), text, "stream", "stderr")
 	default:
-		s.log.Info(text, "stream", "stdout")
+		s.log.InfoContext(fromGuest(), text, "stream", "stdout")
 	}
 }
 

@@ -18,8 +18,9 @@ const (
 var errTableSection = errors.New("malformed table section")
 
 // tables reads a module's own tables: how many entries they start with, and
-// whether all of them have a maximum within maxTableEntries. The file was
-// parsed before, so its sections are known to be well-formed.
+// whether all of them have a maximum and these are within maxTableEntries
+// together. The file was parsed before, so its sections are known to be
+// well-formed.
 func tables(wasm []byte) (entries uint64, bounded bool, err error) {
 	for at := wasmHeader; at < len(wasm); {
 		id := wasm[at]
@@ -47,6 +48,7 @@ func readTables(data []byte) (entries uint64, bounded bool, err error) {
 		return v
 	}
 	bounded = true
+	most := uint64(0) // that all of them may grow to
 	count := next()
 	for i := uint64(0); i < count && err == nil; i++ {
 		if element := next(); err == nil && element != typeFuncref && element != typeExternref {
@@ -56,13 +58,17 @@ func readTables(data []byte) (entries uint64, bounded bool, err error) {
 		if limits > 1 {
 			return 0, false, fmt.Errorf("table %d: limits of kind %d are not supported", i, limits)
 		}
-		entries += next()
-		if limits == 0 || next() > maxTableEntries {
-			bounded = false
+		entries += min(next(), maxTableEntries+1)
+		if limits == 1 {
+			most += min(next(), maxTableEntries+1)
 		}
+		bounded = bounded && limits == 1 && most <= maxTableEntries
 		if entries > maxTableEntries {
 			return 0, false, fmt.Errorf("its tables hold more than %d entries", maxTableEntries)
 		}
+	}
+	if err == nil && !bounded && count > 1 {
+		return 0, false, fmt.Errorf("its %d tables may grow to more than %d entries together; give each of them a maximum", count, maxTableEntries)
 	}
 	return entries, bounded, err
 }

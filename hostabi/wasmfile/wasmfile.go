@@ -15,10 +15,10 @@ import (
 // MaxBytes is the largest file Parse accepts.
 const MaxBytes = 64 << 20
 
-// Bounds on what a file may declare. Real plugins stay far below.
+// Bounds on what a file may declare; see also bounds.go.
 const (
-	maxTypes    = 1 << 16
-	maxFuncs    = 1 << 20
+	maxTypes    = 10_000
+	maxFuncs    = 100_000
 	maxValues   = 1000 // parameters, or results, of one function
 	maxImports  = 10_000
 	maxExports  = 10_000
@@ -31,13 +31,20 @@ const header = "\x00asm\x01\x00\x00\x00"
 
 // Section ids of the WebAssembly binary format.
 const (
-	sectionCustom   = 0
-	sectionType     = 1
-	sectionImport   = 2
-	sectionFunction = 3
-	sectionMemory   = 5
-	sectionExport   = 7
-	sectionLast     = 13
+	sectionCustom    = 0
+	sectionType      = 1
+	sectionImport    = 2
+	sectionFunction  = 3
+	sectionTable     = 4
+	sectionMemory    = 5
+	sectionGlobal    = 6
+	sectionExport    = 7
+	sectionStart     = 8
+	sectionElement   = 9
+	sectionCode      = 10
+	sectionData      = 11
+	sectionDataCount = 12
+	sectionLast      = 13
 )
 
 // Kind is what an import or export is.
@@ -107,8 +114,10 @@ type File struct {
 	Customs  []CustomSection
 	HasStart bool // a start function runs on instantiation
 
-	types []FuncType
-	funcs []uint32 // type of each function, imported ones first
+	types       []FuncType
+	funcs       []uint32 // type of each function, imported ones first
+	defined     int      // functions of its own
+	customBytes int      // of all custom sections
 }
 
 // section is one section of a file: data[start:end] with its header.
@@ -171,14 +180,14 @@ func (f *File) read(s section) error {
 	r := &reader{data: s.body}
 	switch s.id {
 	case sectionCustom:
-		name := r.name()
-		f.Customs = append(f.Customs, CustomSection{name, r.bytes(r.left())})
+		f.readCustom(r)
 	case sectionType:
 		f.readTypes(r)
 	case sectionImport:
 		f.readImports(r)
 	case sectionFunction:
-		for range r.count(maxFuncs, 1) {
+		f.defined = r.count(maxFuncs, 1)
+		for range f.defined {
 			f.funcs = append(f.funcs, f.typeIndex(r))
 		}
 	case sectionMemory:
@@ -187,21 +196,38 @@ func (f *File) read(s section) error {
 		}
 	case sectionExport:
 		f.readExports(r)
-	case 8:
+	case sectionStart:
 		f.HasStart = true
 		return nil
 	default:
-		return nil
+		return f.bound(s.id, r)
 	}
 	return r.end()
 }
 
+func (f *File) readCustom(r *reader) {
+	c := CustomSection{r.name(), r.bytes(r.left())}
+	f.customBytes += len(r.data)
+	switch {
+	case len(f.Customs) == maxCustoms:
+		r.fail(fmt.Errorf("more than %d custom sections", maxCustoms))
+	case f.customBytes > maxCustom:
+		r.fail(fmt.Errorf("custom sections of more than %d bytes; build without debug information", maxCustom))
+	}
+	f.Customs = append(f.Customs, c)
+}
+
 func (f *File) readTypes(r *reader) {
+	values := 0
 	for range r.count(maxTypes, 3) {
 		if form := r.u8(); form != 0x60 && r.err == nil {
 			r.fail(fmt.Errorf("type form %#x is not a function", form))
 		}
-		f.types = append(f.types, FuncType{readValueTypes(r), readValueTypes(r)})
+		t := FuncType{readValueTypes(r), readValueTypes(r)}
+		f.types = append(f.types, t)
+		if values += len(t.Params) + len(t.Results); values > maxTypeValues {
+			r.fail(fmt.Errorf("more than %d parameters and results in all types", maxTypeValues))
+		}
 		if r.err != nil {
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/hostabi/wasmfile"
@@ -27,6 +28,7 @@ type Deps struct {
 	PluginsDir string                        // default of --plugins-dir
 	Captures   string                        // directory of calls kept for a replay
 	SDK        func() (io.ReadCloser, error) // the archive of SDK sources, nil for none
+	Renderer   extension.Renderer            // for plugins that ask for one, nil for none
 	Socket     string                        // of the server on this machine; "" is the usual one
 }
 

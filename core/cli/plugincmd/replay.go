@@ -78,7 +78,7 @@ func (c *command) readCapture(arg string) (*pluginhost.Capture, error) {
 // replayWith returns what to replay on: the plugin of the lock, which must be
 // the one that was captured, or the file.
 func (c *command) replayWith(cmd *cobra.Command, capture *pluginhost.Capture, file string) (pluginhost.Options, pluginhost.LockedPlugin, error) {
-	options := pluginhost.Options{Embedded: c.Embedded, PluginsDir: c.PluginsDir, OCI: c.readStored, CacheSeed: c.CacheSeed}
+	options := pluginhost.Options{Embedded: c.Embedded, PluginsDir: c.PluginsDir, OCI: c.readStored, Renderer: c.Renderer, CacheSeed: c.CacheSeed}
 	fail := func(err error) (pluginhost.Options, pluginhost.LockedPlugin, error) {
 		return options, pluginhost.LockedPlugin{}, err
 	}

@@ -104,6 +104,9 @@ func (c *command) conformOne(ctx context.Context, out *printer, file string, f *
 	if err != nil {
 		return err
 	}
+	if c.Renderer != nil {
+		opts = append(opts, conformance.WithRenderer(c.Renderer))
+	}
 	report, err := conformance.Check(ctx, wasm, opts...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)

@@ -10,7 +10,12 @@ import (
 
 func rustTargets() []target {
 	const sdk = "../pluginsdk/rust/src/"
-	return []target{{sdk + "abi.rs", "rust_abi.tmpl"}, {sdk + "messages.rs", "rust_messages.tmpl"}}
+	return []target{
+		{sdk + "abi.rs", "rust_abi.tmpl"},
+		{sdk + "abi/functions.rs", "rust_functions.tmpl"},
+		{sdk + "abi/host.rs", "rust_host.tmpl"},
+		{sdk + "messages.rs", "rust_messages.tmpl"},
+	}
 }
 
 func rustFunctions() template.FuncMap {

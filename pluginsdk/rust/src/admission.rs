@@ -33,7 +33,10 @@ pub struct Path {
 
 impl Path {
     pub(crate) fn new(id: i32, text: &str) -> Path {
-        Path { id, text: text.into() }
+        Path {
+            id,
+            text: text.into(),
+        }
     }
 
     /// The path as it was given.
@@ -50,7 +53,10 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub fn new() -> Memory {
-        Memory { arena: Arena::new(), scratch: RefCell::new(Vec::new()) }
+        Memory {
+            arena: Arena::new(),
+            scratch: RefCell::new(Vec::new()),
+        }
     }
 }
 
@@ -100,7 +106,9 @@ impl Request<'_> {
     /// Returns the value at a path, as the hook found it: changes of the running hook do not show.
     /// A path with `[*]` gives a list, with null where an element lacks the member.
     pub fn get(&self, path: &Path) -> Value {
-        self.value("get", &path.text, |buf| abi::object_get(self.handle, path.id, buf))
+        self.value("get", &path.text, |buf| {
+            abi::object_get(self.handle, path.id, buf)
+        })
     }
 
     /// Sets the value at a write path. Changes are made in order once the handler has returned
@@ -141,11 +149,17 @@ impl Request<'_> {
     }
 
     fn remove_index(&self, path: &Path, index: i32) {
-        self.check(abi::object_remove(self.handle, path.id, index), "remove", &path.text);
+        self.check(
+            abi::object_remove(self.handle, path.id, index),
+            "remove",
+            &path.text,
+        );
     }
 
     fn append_index(&self, path: &Path, index: i32, value: impl Encode) {
-        let n = self.encoded(value, |v| abi::object_append(self.handle, path.id, index, v));
+        let n = self.encoded(value, |v| {
+            abi::object_append(self.handle, path.id, index, v)
+        });
         self.check(n, "append to", &path.text);
     }
 
@@ -218,12 +232,15 @@ impl Request<'_> {
 
     fn field(&self, field: Field) -> &str {
         let answer = self.fill(256, |buf| abi::request_get(self.handle, field as i32, buf));
-        self.text(answer, "request field", field.name()).unwrap_or_default()
+        self.text(answer, "request field", field.name())
+            .unwrap_or_default()
     }
 
     /// The groups of the user who asks. It needs ABI 1.1.
     pub fn user_groups(&self) -> impl Iterator<Item = &str> {
-        let groups = self.value("user groups", "", |buf| abi::user_groups_get(self.handle, buf));
+        let groups = self.value("user groups", "", |buf| {
+            abi::user_groups_get(self.handle, buf)
+        });
         groups.list().filter_map(Value::text)
     }
 
@@ -277,7 +294,11 @@ impl Request<'_> {
     /// `deny` with an HTTP status, 400 to 599.
     pub fn deny_with(&self, status: i32, message: &str) {
         self.denied.set(true);
-        self.check(abi::deny(self.handle, message.as_bytes(), status), "deny", "");
+        self.check(
+            abi::deny(self.handle, message.as_bytes(), status),
+            "deny",
+            "",
+        );
     }
 
     /// Adds a warning that the client shows, on one line.

@@ -30,7 +30,10 @@ struct Chunk {
 
 impl Chunk {
     fn new(size: usize) -> Chunk {
-        Chunk { start: Box::into_raw(vec![0u8; size].into_boxed_slice()) as *mut u8, size }
+        Chunk {
+            start: Box::into_raw(vec![0u8; size].into_boxed_slice()) as *mut u8,
+            size,
+        }
     }
 }
 
@@ -43,17 +46,18 @@ impl Drop for Chunk {
 
 impl Arena {
     pub const fn new() -> Arena {
-        Arena { inner: UnsafeCell::new(Inner { chunks: Vec::new(), used: 0 }) }
+        Arena {
+            inner: UnsafeCell::new(Inner {
+                chunks: Vec::new(),
+                used: 0,
+            }),
+        }
     }
 
     /// Calls a host function that fills a buffer, with room for `least` bytes at first and more if
     /// it asks for more. The answer stays until the arena is cleared. `call` must not use the
     /// arena.
-    pub fn fill(
-        &self,
-        mut least: usize,
-        call: impl Fn(&mut [u8]) -> i32,
-    ) -> Result<&[u8], Errno> {
+    pub fn fill(&self, mut least: usize, call: impl Fn(&mut [u8]) -> i32) -> Result<&[u8], Errno> {
         // No other reference to Inner exists: it is private, call does not use the arena, and
         // what is handed out refers to the chunks.
         let inner = unsafe { &mut *self.inner.get() };
@@ -130,7 +134,10 @@ mod tests {
             let large = arena.fill(16, answer(&[7; 3 * FIRST])).unwrap();
             let empty = arena.fill(16, answer(b"")).unwrap();
             let other = arena.fill(16, answer(b"other")).unwrap();
-            assert_eq!((small, large.len(), empty, other), (&b"small"[..], 3 * FIRST, &b""[..], &b"other"[..]));
+            assert_eq!(
+                (small, large.len(), empty, other),
+                (&b"small"[..], 3 * FIRST, &b""[..], &b"other"[..])
+            );
             assert!(large.iter().all(|&b| b == 7));
             arena.clear();
         }

@@ -19,12 +19,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Makes an error of a text, with the number EINVAL.
     pub fn new(text: impl Into<String>) -> Error {
-        Error { errno: Errno::EINVAL, text: text.into() }
+        Error {
+            errno: Errno::EINVAL,
+            text: text.into(),
+        }
     }
 
     /// Makes an error of a text and a number.
     pub fn with_errno(errno: Errno, text: impl Into<String>) -> Error {
-        Error { errno, text: text.into() }
+        Error {
+            errno,
+            text: text.into(),
+        }
     }
 
     /// The number the hook returns.
@@ -36,7 +42,10 @@ impl Error {
     #[cold]
     pub(crate) fn host(errno: Errno, what: &str, detail: &str) -> Error {
         let gap = if detail.is_empty() { "" } else { " " };
-        Error { errno, text: [what, gap, detail, ": ", errno.text()].concat() }
+        Error {
+            errno,
+            text: [what, gap, detail, ": ", errno.text()].concat(),
+        }
     }
 
     /// Adds what was being done to what went wrong.
@@ -59,7 +68,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(if self.text.is_empty() { self.errno.text() } else { &self.text })
+        f.write_str(if self.text.is_empty() {
+            self.errno.text()
+        } else {
+            &self.text
+        })
     }
 }
 
@@ -67,7 +80,10 @@ impl std::error::Error for Error {}
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Error {
-        Error { errno, text: String::new() }
+        Error {
+            errno,
+            text: String::new(),
+        }
     }
 }
 

@@ -43,5 +43,7 @@ pub fn list(kind: &str, namespace: &str, selector: &str, path: &str) -> Result<O
             buf,
         )
     });
-    answer.and_then(OwnedValue::decode).map_err(|errno| Error::host(errno, "look up all", kind))
+    answer
+        .and_then(OwnedValue::decode)
+        .map_err(|errno| Error::host(errno, "look up all", kind))
 }

@@ -59,7 +59,10 @@ impl<T: Field> Field for Vec<T> {
 
 impl<T: Field> Field for BTreeMap<String, T> {
     fn read(value: Json) -> BTreeMap<String, T> {
-        value.members().map(|(key, v)| (key.into_owned(), T::read(v))).collect()
+        value
+            .members()
+            .map(|(key, v)| (key.into_owned(), T::read(v)))
+            .collect()
     }
     fn is_empty(&self) -> bool {
         self.is_empty()

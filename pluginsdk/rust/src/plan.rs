@@ -29,9 +29,7 @@ pub trait Datastore {
 }
 
 /// Runs a hook.
-pub(crate) fn decide<Q: Field, A: ToJson>(
-    handler: impl FnOnce(Q) -> Result<Option<A>>,
-) -> i32 {
+pub(crate) fn decide<Q: Field, A: ToJson>(handler: impl FnOnce(Q) -> Result<Option<A>>) -> i32 {
     match request().and_then(handler).and_then(answer) {
         Ok(result) => result,
         Err(e) => e.tell(),
@@ -41,7 +39,9 @@ pub(crate) fn decide<Q: Field, A: ToJson>(
 fn request<Q: Field>() -> Result<Q> {
     let input = host::fill(4096, &|buf| abi::input_get(buf))
         .map_err(|errno| Error::host(errno, "read the request", ""))?;
-    Ok(Q::read(Json::from_bytes(&input).map_err(|e| e.within("decode the request"))?))
+    Ok(Q::read(
+        Json::from_bytes(&input).map_err(|e| e.within("decode the request"))?,
+    ))
 }
 
 fn answer<A: ToJson>(plan: Option<A>) -> Result<i32> {

@@ -36,9 +36,10 @@ fn path_error(errno: Errno, path: &str) -> Error {
     match errno {
         // The host says what is wrong with the path.
         Errno::EINVAL => errno.into(),
-        Errno::EACCES => {
-            Error::with_errno(errno, ["field path ", path, ": ", errno.text(), HINT].concat())
-        }
+        Errno::EACCES => Error::with_errno(
+            errno,
+            ["field path ", path, ": ", errno.text(), HINT].concat(),
+        ),
         _ => Error::host(errno, "field path", path),
     }
 }
@@ -53,7 +54,10 @@ impl<T: Plugin> Instance<T> {
     /// Is cleat_init; the error is its result.
     pub fn start() -> std::result::Result<Instance<T>, i32> {
         match T::start(&Start { _private: () }) {
-            Ok(plugin) => Ok(Instance { plugin, memory: Memory::new() }),
+            Ok(plugin) => Ok(Instance {
+                plugin,
+                memory: Memory::new(),
+            }),
             Err(e) => Err(e.tell()),
         }
     }
@@ -113,7 +117,9 @@ impl<T: Plugin> Slot<T> {
 
     /// Is cleat_init.
     pub fn start(&self) -> i32 {
-        std::panic::set_hook(Box::new(|why| crate::log(crate::Level::Error, &why.to_string())));
+        std::panic::set_hook(Box::new(|why| {
+            crate::log(crate::Level::Error, &why.to_string())
+        }));
         match Instance::start() {
             Ok(instance) => {
                 // The host does not call a guest while it waits for the guest, so nobody else

@@ -65,7 +65,10 @@ impl<'a> Value<'a> {
     pub fn list(self) -> List<'a> {
         match self {
             Value::List(list) => list,
-            _ => List { count: 0, rest: &[] },
+            _ => List {
+                count: 0,
+                rest: &[],
+            },
         }
     }
 
@@ -145,7 +148,13 @@ fn take(bytes: &[u8], depth: usize) -> Option<(Value, &[u8])> {
                 rest = take(rest, depth + 1)?.1;
             }
             let elements = elements.get(..elements.len() - rest.len())?;
-            (Value::List(List { count, rest: elements }), rest)
+            (
+                Value::List(List {
+                    count,
+                    rest: elements,
+                }),
+                rest,
+            )
         }
         _ => return None,
     })
@@ -159,7 +168,10 @@ fn take_array<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
 fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, bytes) = take_array(bytes)?;
     let length = u32::from_le_bytes(length) as usize;
-    Some((std::str::from_utf8(bytes.get(..length)?).ok()?, bytes.get(length..)?))
+    Some((
+        std::str::from_utf8(bytes.get(..length)?).ok()?,
+        bytes.get(length..)?,
+    ))
 }
 
 /// A value that owns its memory.
@@ -287,10 +299,16 @@ mod tests {
         assert_eq!(Value::decode(&encoded(None::<bool>)), Some(Value::Null));
         assert_eq!(Value::decode(&encoded(true)), Some(Value::Bool(true)));
         assert_eq!(Value::decode(&encoded(-7)), Some(Value::Int(-7)));
-        assert_eq!(Value::decode(&encoded(i64::MIN)), Some(Value::Int(i64::MIN)));
+        assert_eq!(
+            Value::decode(&encoded(i64::MIN)),
+            Some(Value::Int(i64::MIN))
+        );
         assert_eq!(Value::decode(&encoded(0.5)), Some(Value::Float(0.5)));
         assert_eq!(Value::decode(&encoded("grüß")), Some(Value::Text("grüß")));
-        assert_eq!(Value::decode(&encoded(Json::NULL)), Some(Value::Json("null")));
+        assert_eq!(
+            Value::decode(&encoded(Json::NULL)),
+            Some(Value::Json("null"))
+        );
         let bytes = encoded(vec![vec![Some("a"), None], vec![]]);
         let mut lists = Value::decode(&bytes).unwrap().list();
         assert_eq!(lists.len(), 2);
@@ -303,11 +321,20 @@ mod tests {
     #[test]
     fn accessors_refuse_other_types() {
         let v = Value::Text("1");
-        assert_eq!((v.int(), v.float(), v.bool(), v.json()), (None, None, None, None));
+        assert_eq!(
+            (v.int(), v.float(), v.bool(), v.json()),
+            (None, None, None, None)
+        );
         assert_eq!((v.list().count(), v.is_null()), (0, false));
-        assert_eq!((Value::Int(2).text(), Value::Int(2).float()), (None, Some(2.0)));
+        assert_eq!(
+            (Value::Int(2).text(), Value::Int(2).float()),
+            (None, Some(2.0))
+        );
         assert_eq!(Value::Json("{").json(), None);
-        assert_eq!(Value::Json(r#"{"a":1}"#).json().unwrap().get("a").int(), Some(1));
+        assert_eq!(
+            Value::Json(r#"{"a":1}"#).json().unwrap().get("a").int(),
+            Some(1)
+        );
     }
 
     #[test]
@@ -318,16 +345,16 @@ mod tests {
             &b""[..],
             b"\x08",
             b"\xff",
-            b"\x00\x00",                     // more than one value
+            b"\x00\x00",                         // more than one value
             b"\x03\x00\x00\x00\x00\x00\x00\x00", // a number too short
             b"\x04",
             b"\x05",
-            b"\x05\x02\x00\x00\x00a",         // text too short
+            b"\x05\x02\x00\x00\x00a", // text too short
             b"\x05\xff\xff\xff\xffa",
-            b"\x05\x01\x00\x00\x00\xff",      // text that is not UTF-8
+            b"\x05\x01\x00\x00\x00\xff", // text that is not UTF-8
             b"\x07\x01\x00\x00\x00",
             b"\x06\x01\x00\x00",
-            b"\x06\x01\x00\x00\x00",          // a list too short
+            b"\x06\x01\x00\x00\x00", // a list too short
             b"\x06\xff\xff\xff\xff\x00",
             b"\x06\x01\x00\x00\x00\x09",
             &deep(abi::MAX_LIST_DEPTH + 1),

@@ -43,7 +43,7 @@ func startAPI(t *testing.T) *apiServer {
 	s := &apiServer{t: t, objects: map[string]*stored{}, kinds: map[string]metav1.APIResource{}}
 	for path, kind := range map[string]string{
 		"/v1/namespaces": "Namespace", "/v1/configmaps": "ConfigMap", "/v1/serviceaccounts": "ServiceAccount",
-		"/v1/services": "Service", "apps/v1/deployments": "Deployment",
+		"/v1/services": "Service", "/v1/secrets": "Secret", "apps/v1/deployments": "Deployment",
 		"rbac.authorization.k8s.io/v1/clusterroles":         "ClusterRole",
 		"rbac.authorization.k8s.io/v1/clusterrolebindings":  "ClusterRoleBinding",
 		"apiextensions.k8s.io/v1/customresourcedefinitions": "CustomResourceDefinition",

@@ -17,7 +17,7 @@ import (
 const fingerprintGone = "gone"
 
 var (
-	errEmptyResult = errors.New("no deployer plugin claims the file any more: its objects are left alone; enable the plugin again, or delete the file")
+	errEmptyResult = errors.New("no deployer plugin claims it any more: its objects are left alone; enable the plugin again, or delete it")
 	errInventory   = fmt.Errorf("the old and the new objects are more than %d together: apply the change in two steps", crd.MaxObjects)
 )
 
@@ -75,7 +75,7 @@ func (e *engine) applyJob(ctx context.Context, j *job, assigned map[objectKey]st
 		return false
 	}
 	mine, refusals := e.divide(j, assigned)
-	fingerprint := j.file.checksum
+	fingerprint := fmt.Sprintf("%s %d", j.file.checksum, e.round)
 	for _, err := range append(refusals, j.err) {
 		if err != nil {
 			fingerprint += "|" + err.Error()

@@ -25,6 +25,10 @@ import (
 // fieldManager is the name the deployer's server-side applies go by.
 const fieldManager = "cleat-deployer"
 
+// keepAnnotation, with the value "true", keeps an object when its file or
+// declaration goes.
+const keepAnnotation = crd.Group + "/keep"
+
 // Client-side limits: the deployer works one request at a time, and the API
 // server's fairness is what holds it back.
 const (
@@ -222,6 +226,8 @@ func keepReason(live *unstructured.Unstructured, ref crd.ObjectRef, addon string
 	switch holder := live.GetLabels()[crd.AddonLabel]; {
 	case isProtected(ref):
 		return "it is the system's own"
+	case live.GetAnnotations()[keepAnnotation] == "true":
+		return "its annotation " + keepAnnotation + " says so"
 	case ref.UID != "" && ref.UID != live.GetUID():
 		return "it was deleted and made anew by somebody else"
 	case holder == "":

@@ -91,6 +91,7 @@ func (d *Deployer) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	scan := newScanner(d.dir, time.Now)
+	scan.salt = digestOfVariables(Variables(d.cfg))
 	packaged := &packager{dir: d.dir, disabled: disabledStems(d.cfg.Disable), log: d.log, trust: scan.trust}
 	if err := packaged.sync(fromBundle, files); err != nil {
 		return err

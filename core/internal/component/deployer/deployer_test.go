@@ -16,6 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -182,7 +183,9 @@ func TestBundledManifests(t *testing.T) {
 	}
 	cfg := &config.Config{Options: config.Options{ClusterDNS: []string{"fd00::a", "10.43.0.10"}, ClusterDomain: "cluster.local"}}
 	for name, content := range files {
-		res, _, err := yamlDeployer{}.Render(t.Context(), hostabi.DeployRequest{File: name, Content: string(content), Variables: Variables(cfg)})
+		res, _, err := yamlDeployer{}.Render(t.Context(), extension.DeployInput{DeployRequest: hostabi.DeployRequest{
+			Kind: hostabi.DeployKindFile, File: name, Content: string(content), Variables: Variables(cfg),
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}

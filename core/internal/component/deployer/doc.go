@@ -6,6 +6,17 @@
 // reads the directory, applies server-side as one field manager, and keeps per
 // file an Addon object in kube-system with the inventory that pruning needs.
 //
+// # What is one addon
+//
+// A text file, an archive that a plugin claims, or a directory that directly
+// holds a file of a name that a plugin claims (Chart.yaml, kustomization.yaml):
+// then all below it is one addon and nothing in it is deployed alone. Companions
+// (web.values.yaml beside web.tgz) belong to what they are called after. Archive
+// or directory are read into memory as the checksum says before a plugin sees
+// them. Links inside a directory are refused, not followed. A directory that is
+// an addon stays one when nobody claims it any more: its objects are left alone
+// and its files do not become manifests.
+//
 // # Who wins
 //
 // k3s users hold the file to be the truth for the objects in it: what somebody
@@ -22,6 +33,7 @@
 //
 // Pruning deletes only what an Addon of this server lists, under the UID it
 // lists, while the object still carries the Addon's label; never one of the
-// system's own namespaces; and nothing for a file that cannot be read or
-// rendered, is empty, is being written, or has a .skip file beside it.
+// system's own namespaces; nothing with the annotation cleat.dev/keep: "true";
+// and nothing for a file that cannot be read or rendered, is empty, is being
+// written, or has a .skip file beside it.
 package deployer

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 const (
 	firstRetry = time.Second
 	lastRetry  = time.Minute
+	// lastRender spaces attempts at rendering, which fail the same way again
+	// unless the machine was busy, and may take as long as a plugin may.
+	lastRender = 10 * time.Minute
 )
 
 // engine is the state of one run. Only the goroutine of Run uses it.
@@ -35,6 +39,8 @@ type engine struct {
 	now       func() time.Time
 
 	scanner   *scanner
+	claims    []hostabi.DeployerManifest // of the last turn
+	round     int                        // counts the changes of claims
 	last      *snapshot
 	rendered  map[string]*rendering // by rel
 	addons    map[string]*addonState
@@ -80,8 +86,10 @@ type retry struct {
 	at   time.Time // zero = no retry is due
 }
 
-func (r *retry) failed(now time.Time) {
-	r.wait = min(max(2*r.wait, firstRetry), lastRetry)
+func (r *retry) failed(now time.Time) { r.failedUpTo(now, lastRetry) }
+
+func (r *retry) failedUpTo(now time.Time, most time.Duration) {
+	r.wait = min(max(2*r.wait, firstRetry), most)
 	r.at = now.Add(r.wait)
 }
 
@@ -103,11 +111,18 @@ func (e *engine) load(ctx context.Context) error {
 // turn looks at the directory and acts if anything changed or is due. It
 // returns when to look again. An error means that the directory could not be read.
 func (e *engine) turn(ctx context.Context) (next time.Time, err error) {
-	snap, err := e.scanner.scan()
+	claims := e.render.Claims()
+	snap, err := e.scanner.scan(claims, e.sources())
 	if err != nil {
 		return e.now().Add(scanInterval), err
 	}
 	changed := e.last == nil || !snap.equal(e.last)
+	if !reflect.DeepEqual(claims, e.claims) {
+		// Other plugins may see other objects in the same files.
+		e.claims, changed = claims, true
+		e.round++
+		clear(e.rendered)
+	}
 	e.last = snap
 	if changed || e.anyDue() {
 		e.pass(ctx, snap)
@@ -122,6 +137,17 @@ func (e *engine) turn(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	return next, nil
+}
+
+// sources are the paths that the Addons of this server come from.
+func (e *engine) sources() map[string]bool {
+	out := make(map[string]bool, len(e.addons))
+	for _, s := range e.addons {
+		if s.addon != nil && s.addon.Spec.Server == e.server {
+			out[s.source()] = true
+		}
+	}
+	return out
 }
 
 func (e *engine) retries() map[time.Time]bool {
@@ -227,7 +253,7 @@ func (e *engine) countingFiles(ctx context.Context, snap *snapshot) []*manifestF
 			out = append(out, f)
 			continue
 		case f.err != nil:
-			if known || isManifestName(f.rel) {
+			if known || f.kind != hostabi.DeployKindFile || isManifestName(f.rel) {
 				out = append(out, f)
 			}
 			continue
@@ -249,10 +275,7 @@ func (e *engine) renderFile(ctx context.Context, f *manifestFile) *rendering {
 		r = &rendering{checksum: f.checksum}
 		e.rendered[f.rel] = r
 	}
-	base := filepath.Base(f.path)
-	result, claimed, err := e.render.Render(ctx, extension.DeployInput{DeployRequest: hostabi.DeployRequest{
-		Kind: hostabi.DeployKindFile, File: base, Addon: stem(f.rel), Content: f.content, Variables: maps.Clone(e.variables),
-	}})
+	result, claimed, err := e.ask(ctx, f)
 	r.claimed, r.objects, r.err = claimed, nil, err
 	if err == nil && claimed {
 		r.objects, r.err = decodeObjects(result.Objects)
@@ -260,15 +283,27 @@ func (e *engine) renderFile(ctx context.Context, f *manifestFile) *rendering {
 	r.retry.at = time.Time{}
 	if err != nil {
 		// The plugin may have run into its deadline on a busy machine.
-		r.retry.failed(e.now())
+		r.retry.failedUpTo(e.now(), lastRender)
 	}
 	for _, w := range result.Warnings {
 		e.log.Warn("manifest warning", "file", f.path, "warning", clip(w, maxMessage))
 	}
 	if err == nil && !claimed {
-		e.log.Info("file is ignored: no deployer plugin knows what it is", "file", f.path)
+		e.log.Info("ignored: no deployer plugin knows what it is", "file", f.path)
 	}
 	return r
+}
+
+// ask puts a file, archive or directory to the plugins.
+func (e *engine) ask(ctx context.Context, f *manifestFile) (hostabi.DeployResult, bool, error) {
+	tree, err := f.tree()
+	if err != nil {
+		return hostabi.DeployResult{}, false, err
+	}
+	return e.render.Render(ctx, extension.DeployInput{Tree: tree, DeployRequest: hostabi.DeployRequest{
+		Kind: f.kind, File: filepath.Base(f.path), Addon: stem(f.rel), Content: f.content,
+		Files: f.names(), Companions: maps.Clone(f.companions), Variables: maps.Clone(e.variables),
+	}})
 }
 
 // leaves reports whether an Addon without a file is to go with its objects.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/internal/crd"
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -25,8 +26,12 @@ const cmPath = "/api/v1/namespaces/default/configmaps/"
 // yamlDeployer renders YAML documents as they are, which is enough to drive the engine.
 type yamlDeployer struct{}
 
-func (yamlDeployer) Render(_ context.Context, req hostabi.DeployRequest) (hostabi.DeployResult, bool, error) {
-	if !isManifestName(req.File) {
+func (yamlDeployer) Claims() []hostabi.DeployerManifest {
+	return []hostabi.DeployerManifest{hostabi.DefaultDeployer()}
+}
+
+func (yamlDeployer) Render(_ context.Context, req extension.DeployInput) (hostabi.DeployResult, bool, error) {
+	if req.Kind != hostabi.DeployKindFile || !isManifestName(req.File) {
 		return hostabi.DeployResult{}, false, nil
 	}
 	for name, value := range req.Variables {
@@ -75,7 +80,7 @@ func (b *bench) restart(disable ...string) {
 			b.events = append(b.events, a.Name+" "+reason+" "+message)
 		},
 	}
-	if err := crd.Ensure(b.t.Context(), client.dynamic, fieldManager); err != nil {
+	if err := crd.Ensure(b.t.Context(), client.dynamic, fieldManager, crd.AddonResource); err != nil {
 		b.t.Fatal(err)
 	}
 	if err := b.load(b.t.Context()); err != nil {
@@ -471,7 +476,7 @@ type flakyDeployer struct {
 	err error
 }
 
-func (f *flakyDeployer) Render(ctx context.Context, req hostabi.DeployRequest) (hostabi.DeployResult, bool, error) {
+func (f *flakyDeployer) Render(ctx context.Context, req extension.DeployInput) (hostabi.DeployResult, bool, error) {
 	if f.err != nil {
 		return hostabi.DeployResult{}, false, f.err
 	}

@@ -147,7 +147,7 @@ func TestScan(t *testing.T) {
 	}
 	scan := func() *snapshot {
 		t.Helper()
-		snap, err := s.scan()
+		snap, err := s.scan(nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestScan(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.scan(); err == nil {
+	if _, err := s.scan(nil, nil); err == nil {
 		t.Error("a directory that is gone looks like an empty one")
 	}
 }

@@ -1,6 +1,9 @@
 package deployer
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cleat-dev/cleat/core/config"
@@ -26,4 +29,13 @@ func Variables(cfg *config.Config) map[string]string {
 		"SYSTEM_DEFAULT_REGISTRY":     "",
 		"SYSTEM_DEFAULT_REGISTRY_RAW": "",
 	}
+}
+
+// digestOfVariables changes when a variable does.
+func digestOfVariables(variables map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		fmt.Fprintf(&b, "%q=%q\n", name, variables[name])
+	}
+	return digest([]byte(b.String()))
 }

@@ -133,7 +133,7 @@ int32_t cleat_host_lookup_get(const void *kind_ptr, uint32_t kind_len, const voi
     return CLEAT_ENOENT;
 }
 
-// Reports whether labels fit one requirement: key=value, key!=value, key or !key. errno is set to
+// Reports whether labels fit one requirement: key=value, key!=value, key or !key. error is set to
 // EINVAL for any other.
 static bool requirement_fits(cleat_str text, cleat_json labels, int32_t *error) {
     bool negative = cleat_str_has_prefix(text, CLEAT_STR("!"));

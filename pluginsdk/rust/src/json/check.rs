@@ -82,7 +82,11 @@ impl Checker<'_> {
             self.value(depth)?;
             self.space();
             if !self.skip(b',') {
-                return if self.skip(b']') { Ok(()) } else { Err("want a comma or ]") };
+                return if self.skip(b']') {
+                    Ok(())
+                } else {
+                    Err("want a comma or ]")
+                };
             }
         }
     }
@@ -190,7 +194,10 @@ impl Checker<'_> {
 
 fn has_twins(object: &str) -> bool {
     // A heap gives the keys in order, in a tenth of the code that sorting takes.
-    let mut keys: BinaryHeap<_> = Json { text: object }.members().map(|(key, _)| key).collect();
+    let mut keys: BinaryHeap<_> = Json { text: object }
+        .members()
+        .map(|(key, _)| key)
+        .collect();
     let mut previous = keys.pop();
     while let Some(key) = keys.pop() {
         if previous.as_ref() == Some(&key) {

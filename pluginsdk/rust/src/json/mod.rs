@@ -36,7 +36,9 @@ impl<'a> Json<'a> {
     pub fn parse(text: &'a str) -> Result<Json<'a>> {
         match check::value(text) {
             Ok(text) => Ok(Json { text }),
-            Err((at, why)) => Err(Error::new(["json: byte ", &at.to_string(), ": ", why].concat())),
+            Err((at, why)) => Err(Error::new(
+                ["json: byte ", &at.to_string(), ": ", why].concat(),
+            )),
         }
     }
 
@@ -99,22 +101,38 @@ impl<'a> Json<'a> {
 
     /// The value of a key of an object.
     pub fn get(self, key: &str) -> Json<'a> {
-        self.members().find(|(k, _)| k == key).map_or(Json::NULL, |(_, v)| v)
+        self.members()
+            .find(|(k, _)| k == key)
+            .map_or(Json::NULL, |(_, v)| v)
     }
 
     /// The keys and values of an object, in the order in which they stand; none for any other value.
     pub fn members(self) -> Members<'a> {
-        Members { rest: if self.is_object() { scan::inside(self.text) } else { "" } }
+        Members {
+            rest: if self.is_object() {
+                scan::inside(self.text)
+            } else {
+                ""
+            },
+        }
     }
 
     /// The elements of an array; none for any other value.
     pub fn items(self) -> Items<'a> {
-        Items { rest: if self.is_array() { scan::inside(self.text) } else { "" } }
+        Items {
+            rest: if self.is_array() {
+                scan::inside(self.text)
+            } else {
+                ""
+            },
+        }
     }
 
     /// The elements of an array of strings; what is no string is "".
     pub fn strings(self) -> Vec<String> {
-        self.items().map(|v| v.text().unwrap_or_default().into_owned()).collect()
+        self.items()
+            .map(|v| v.text().unwrap_or_default().into_owned())
+            .collect()
     }
 }
 

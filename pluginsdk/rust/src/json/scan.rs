@@ -11,7 +11,11 @@ pub(super) fn inside(text: &str) -> &str {
 /// Goes over white space, commas and colons.
 pub(super) fn next(text: &str) -> &str {
     let between = |b: &u8| !b" \t\n\r,:".contains(b);
-    text.as_bytes().iter().position(between).and_then(|at| text.get(at..)).unwrap_or_default()
+    text.as_bytes()
+        .iter()
+        .position(between)
+        .and_then(|at| text.get(at..))
+        .unwrap_or_default()
 }
 
 /// Splits off the value at the start.
@@ -20,7 +24,10 @@ pub(super) fn value(text: &str) -> Option<(&str, &str)> {
     let end = match bytes.first()? {
         b'"' => string(bytes, 0),
         b'{' | b'[' => nested(bytes),
-        _ => bytes.iter().position(|b| b",:]} \t\n\r".contains(b)).unwrap_or(bytes.len()),
+        _ => bytes
+            .iter()
+            .position(|b| b",:]} \t\n\r".contains(b))
+            .unwrap_or(bytes.len()),
     };
     // A value takes a byte at least, so whoever walks on arrives.
     Some((text.get(..end).filter(|v| !v.is_empty())?, text.get(end..)?))
@@ -97,5 +104,8 @@ pub(super) fn unescaped(text: &str) -> Option<Cow<str>> {
 
 /// The four hexadecimal digits at the start.
 fn unit(text: &str) -> Option<u32> {
-    text.as_bytes().get(..4)?.iter().try_fold(0, |n, &b| Some(n << 4 | (b as char).to_digit(16)?))
+    text.as_bytes()
+        .get(..4)?
+        .iter()
+        .try_fold(0, |n, &b| Some(n << 4 | (b as char).to_digit(16)?))
 }

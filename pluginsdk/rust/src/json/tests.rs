@@ -5,16 +5,36 @@ fn values_of_every_type() {
     let text = r#" { "null": null, "yes": true, "no":false, "int":-12, "float":1.5e1, "text":"a",
         "list":[1,"b",[],{}], "object":{"a":{"b":["c"]}}, "empty":{} } "#;
     let j = Json::parse(text).unwrap();
-    assert!(j.is_object() && j.get("list").is_array() && j.get("null").is_null() && j.get("none").is_null());
-    assert_eq!((j.get("yes").bool(), j.get("no").bool()), (Some(true), Some(false)));
-    assert_eq!((j.get("int").int(), j.get("float").int()), (Some(-12), None));
-    assert_eq!((j.get("int").float(), j.get("float").float()), (Some(-12.0), Some(15.0)));
+    assert!(
+        j.is_object()
+            && j.get("list").is_array()
+            && j.get("null").is_null()
+            && j.get("none").is_null()
+    );
+    assert_eq!(
+        (j.get("yes").bool(), j.get("no").bool()),
+        (Some(true), Some(false))
+    );
+    assert_eq!(
+        (j.get("int").int(), j.get("float").int()),
+        (Some(-12), None)
+    );
+    assert_eq!(
+        (j.get("int").float(), j.get("float").float()),
+        (Some(-12.0), Some(15.0))
+    );
     assert_eq!(j.get("text").text().as_deref(), Some("a"));
     assert_eq!(j.get("list").strings(), ["", "b", "", ""]);
-    assert_eq!(j.get("list").items().map(Json::raw).collect::<Vec<_>>(), ["1", "\"b\"", "[]", "{}"]);
+    assert_eq!(
+        j.get("list").items().map(Json::raw).collect::<Vec<_>>(),
+        ["1", "\"b\"", "[]", "{}"]
+    );
     assert_eq!(j.get("object").get("a").get("b").strings(), ["c"]);
     let members: Vec<_> = j.members().map(|(key, _)| key).collect();
-    assert_eq!(members, ["null", "yes", "no", "int", "float", "text", "list", "object", "empty"]);
+    assert_eq!(
+        members,
+        ["null", "yes", "no", "int", "float", "text", "list", "object", "empty"]
+    );
     assert_eq!(j.get("empty").members().count(), 0);
 }
 
@@ -28,7 +48,10 @@ fn accessors_refuse_other_types() {
         assert_eq!(j.int().is_some() && j.float().is_some(), text == "1");
     }
     assert_eq!(Json::parse("9223372036854775808").unwrap().int(), None);
-    assert_eq!(Json::parse("-9223372036854775808").unwrap().int(), Some(i64::MIN));
+    assert_eq!(
+        Json::parse("-9223372036854775808").unwrap().int(),
+        Some(i64::MIN)
+    );
 }
 
 #[test]
@@ -38,16 +61,27 @@ fn strings_with_escapes() {
         (r#""a\"\\\/\b\f\n\r\tz""#, "a\"\\/\u{8}\u{c}\n\r\tz"),
         (r#""gr\u00fc\u00DF""#, "grüß"),
         (r#""\ud83d\ude00 \uD83D\uDE00""#, "😀 😀"),
-        (r#""\ud83d! \ude00 \ud83d\ud83d\ude00 \ud83dA\\u""#, "\u{fffd}! \u{fffd} \u{fffd}😀 \u{fffd}A\\u"),
+        (
+            r#""\ud83d! \ude00 \ud83d\ud83d\ude00 \ud83dA\\u""#,
+            "\u{fffd}! \u{fffd} \u{fffd}😀 \u{fffd}A\\u",
+        ),
         (r#""\ud800\u0041""#, "\u{fffd}A"),
         (r#""\\u0041""#, "\\u0041"),
         (r#""\u0000""#, "\0"),
         ("\"日本\"", "日本"),
     ] {
-        assert_eq!(Json::parse(text).unwrap().text().as_deref(), Some(want), "{}", text);
+        assert_eq!(
+            Json::parse(text).unwrap().text().as_deref(),
+            Some(want),
+            "{}",
+            text
+        );
     }
     let j = Json::parse(r#"{"a\u002eb":1,"c\\":{"]":2}}"#).unwrap();
-    assert_eq!((j.get("a.b").int(), j.get("c\\").get("]").int()), (Some(1), Some(2)));
+    assert_eq!(
+        (j.get("a.b").int(), j.get("c\\").get("]").int()),
+        (Some(1), Some(2))
+    );
 }
 
 #[test]
@@ -90,7 +124,10 @@ fn malformed() {
         let e = Json::parse(text).unwrap_err().to_string();
         assert!(e.contains(why), "{:?}: {}", text, e);
     }
-    assert_eq!(Json::from_bytes(b"\"\xff\"").unwrap_err().to_string(), "json: not UTF-8");
+    assert_eq!(
+        Json::from_bytes(b"\"\xff\"").unwrap_err().to_string(),
+        "json: not UTF-8"
+    );
     assert!(Json::parse("{\"b\":1,\"a\":2,\"\\u0062c\":3}").is_ok());
     assert!(Json::parse("{\"\":1}").is_ok());
 }
@@ -99,13 +136,23 @@ fn malformed() {
 fn depth_is_bounded() {
     let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
     assert!(Json::parse(&nested(64)).is_ok());
-    assert!(Json::parse(&nested(65)).unwrap_err().to_string().contains("deeper than 64"));
+    assert!(Json::parse(&nested(65))
+        .unwrap_err()
+        .to_string()
+        .contains("deeper than 64"));
     assert!(Json::parse(&"[".repeat(1 << 20)).is_err());
 }
 
 /// Everything that can be asked of a value.
 fn walk(j: Json) {
-    let _ = (j.text(), j.int(), j.float(), j.bool(), j.get("a"), j.strings());
+    let _ = (
+        j.text(),
+        j.int(),
+        j.float(),
+        j.bool(),
+        j.get("a"),
+        j.strings(),
+    );
     j.items().for_each(walk);
     j.members().for_each(|(_, v)| walk(v));
 }
@@ -152,7 +199,10 @@ fn written() {
          \"object\":{\"k\":\"v\"}}"
     );
     assert_eq!(Text::parse(text.to_string()), Ok(text.clone()));
-    assert_eq!(text.get("text").text().as_deref(), Some("a\"\\\n\r\t\u{1}\u{1f}/ü<&>😀"));
+    assert_eq!(
+        text.get("text").text().as_deref(),
+        Some("a\"\\\n\r\t\u{1}\u{1f}/ü<&>😀")
+    );
     assert_eq!(array(|_| {}).to_string(), "[]");
     assert_eq!(Text::default().json(), Json::NULL);
 }

@@ -1,5 +1,7 @@
 //! The host of native tests.
 
+mod calls;
+
 use std::collections::BTreeMap;
 
 use super::path::{FieldPath, Found};
@@ -39,9 +41,15 @@ impl Host {
     pub fn new(manifest: Text, config: Text) -> Result<Host> {
         let admission = manifest.get("admission");
         let paths = |key: &str| -> Result<Vec<FieldPath>> {
-            admission.get(key).strings().iter().map(|text| {
-                FieldPath::parse(text).ok_or_else(|| Error::new(format!("{key}: {text} is no field path")))
-            }).collect()
+            admission
+                .get(key)
+                .strings()
+                .iter()
+                .map(|text| {
+                    FieldPath::parse(text)
+                        .ok_or_else(|| Error::new(format!("{key}: {text} is no field path")))
+                })
+                .collect()
         };
         Ok(Host {
             readable: paths("read_paths")?,
@@ -72,7 +80,13 @@ impl Host {
         if n < 0 {
             return Err(self.error(n));
         }
-        if !matches!(moment, Moment::Admission { request: Request { dry_run: true, .. }, .. }) {
+        if !matches!(
+            moment,
+            Moment::Admission {
+                request: Request { dry_run: true, .. },
+                ..
+            }
+        ) {
             self.world.state.extend(state);
             self.world.state.retain(|_, value| !value.is_empty());
         }
@@ -88,8 +102,17 @@ impl Host {
     }
 
     fn may(&self, capability: &str) -> Answer<()> {
-        let has = self.manifest.get("capabilities").strings().iter().any(|c| c == capability);
-        if has { Ok(()) } else { Err(Errno::EACCES) }
+        let has = self
+            .manifest
+            .get("capabilities")
+            .strings()
+            .iter()
+            .any(|c| c == capability);
+        if has {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
     }
 
     fn request(&self, capability: &str, handle: i32) -> Answer<&Request> {
@@ -104,7 +127,14 @@ impl Host {
         self.paths.get(id as usize).ok_or(Errno::EINVAL)
     }
 
-    fn record(&mut self, op: &'static str, handle: i32, id: i32, index: i32, value: &[u8]) -> Answer<i32> {
+    fn record(
+        &mut self,
+        op: &'static str,
+        handle: i32,
+        id: i32,
+        index: i32,
+        value: &[u8],
+    ) -> Answer<i32> {
         let request = self.request("cleat_object_v1", handle)?;
         if !matches!(self.moment, Moment::Admission { mutating: true, .. }) {
             return Err(Errno::ENOTSUP);
@@ -128,13 +158,24 @@ impl Host {
             _ => json(Value::decode(value).ok_or(Errno::EINVAL)?)?,
         };
         let index = usize::try_from(index).ok();
-        self.verdict.mutations.push(Mutation { op, path: text.clone(), index, value });
+        self.verdict.mutations.push(Mutation {
+            op,
+            path: text.clone(),
+            index,
+            value,
+        });
         Ok(0)
     }
 
     fn lookup(&self, kind: &str) -> Answer<impl Iterator<Item = Json> + '_> {
         self.may("cleat_lookup_v1")?;
-        if !self.manifest.get("lookups").strings().iter().any(|k| k == kind) {
+        if !self
+            .manifest
+            .get("lookups")
+            .strings()
+            .iter()
+            .any(|k| k == kind)
+        {
             return Err(Errno::EACCES);
         }
         self.cluster()?;
@@ -154,7 +195,11 @@ impl Host {
         }
     }
 
-    fn rendered<A: ToJson>(&mut self, result: std::result::Result<A, String>, buf: &mut [u8]) -> Answer<i32> {
+    fn rendered<A: ToJson>(
+        &mut self,
+        result: std::result::Result<A, String>,
+        buf: &mut [u8],
+    ) -> Answer<i32> {
         match result {
             Ok(answer) => {
                 let mut text = String::new();
@@ -262,275 +307,16 @@ fn documents(text: &str) -> std::result::Result<Vec<Text>, String> {
     documents.iter().map(read).collect()
 }
 
-impl abi::Host for Host {
-    fn log(&mut self, _: i32, text: &[u8]) -> i32 {
-        self.world.logs.push(cut(text, limit::LOG));
-        0
-    }
-
-    fn input_get(&mut self, buf: &mut [u8]) -> i32 {
-        match &self.moment {
-            Moment::Plan { input } => fill(buf, input.as_bytes()),
-            _ => Errno::ENOTSUP.0,
-        }
-    }
-
-    fn output_set(&mut self, output: &[u8]) -> i32 {
-        number((|| {
-            if !matches!(self.moment, Moment::Plan { .. }) {
-                return Err(Errno::ENOTSUP);
-            }
-            if output.len() > limit::MESSAGE {
-                return Err(Errno::E2BIG);
-            }
-            self.output = Some(Text::parse(text(output)?).map_err(|_| Errno::EINVAL)?);
-            Ok(0)
-        })())
-    }
-
-    fn error_set(&mut self, text: &[u8]) -> i32 {
-        self.error_text = cut(text, limit::TEXT);
-        0
-    }
-
-    fn config_get(&mut self, buf: &mut [u8]) -> i32 {
-        fill(buf, self.config.json().raw().as_bytes())
-    }
-
-    fn now(&mut self) -> i64 {
-        self.world.now
-    }
-
-    fn random(&mut self, buf: &mut [u8]) -> i32 {
-        if buf.len() > limit::RANDOM {
-            return Errno::E2BIG.0;
-        }
-        let mut bytes = self.world.random.iter().cycle();
-        buf.iter_mut().for_each(|b| *b = bytes.next().copied().unwrap_or(0));
-        buf.len() as i32
-    }
-
-    fn path_register(&mut self, path: &[u8]) -> i32 {
-        number((|| {
-            self.may("cleat_object_v1")?;
-            if !matches!(self.moment, Moment::Start) {
-                return Err(Errno::ENOTSUP);
-            }
-            let text = text(path)?;
-            let path = FieldPath::parse(text).ok_or_else(|| {
-                self.error_text = format!("field path {text:?} is malformed");
-                Errno::EINVAL
-            })?;
-            if !self.readable.iter().chain(&self.writable).any(|p| p.covers(&path)) {
-                return Err(Errno::EACCES);
-            }
-            if let Some(id) = self.paths.iter().position(|(_, known)| *known == path) {
-                return Ok(id as i32);
-            }
-            if self.paths.len() == limit::PATHS {
-                return Err(Errno::E2BIG);
-            }
-            self.paths.push((text.into(), path));
-            Ok(self.paths.len() as i32 - 1)
-        })())
-    }
-
-    fn object_get(&mut self, handle: i32, path_id: i32, buf: &mut [u8]) -> i32 {
-        number((|| {
-            let request = self.request("cleat_object_v1", handle)?;
-            let (_, path) = self.path(path_id)?;
-            if !self.readable.iter().any(|p| p.covers(path)) {
-                return Err(Errno::EACCES);
-            }
-            Ok(fill(buf, &path.encoded(object(&request.object)?.json())))
-        })())
-    }
-
-    fn object_set(&mut self, handle: i32, path_id: i32, index: i32, text: &[u8]) -> i32 {
-        number(self.record("set", handle, path_id, index, text))
-    }
-
-    fn object_remove(&mut self, handle: i32, path_id: i32, index: i32) -> i32 {
-        number(self.record("remove", handle, path_id, index, &[]))
-    }
-
-    fn object_append(&mut self, handle: i32, path_id: i32, index: i32, text: &[u8]) -> i32 {
-        number(self.record("append", handle, path_id, index, text))
-    }
-
-    fn object_json(&mut self, handle: i32, which: i32, buf: &mut [u8]) -> i32 {
-        number((|| {
-            let request = self.request("cleat_object_json_v1", handle)?;
-            let json = match which {
-                abi::OBJECT_NEW => &request.object,
-                abi::OBJECT_OLD => &request.old_object,
-                _ => return Err(Errno::EINVAL),
-            };
-            Ok(fill(buf, object(json)?.json().raw().as_bytes()))
-        })())
-    }
-
-    fn request_get(&mut self, handle: i32, field: i32, buf: &mut [u8]) -> i32 {
-        number((|| {
-            let r = self.request("cleat_request_v1", handle)?;
-            let dry_run = r.dry_run.to_string();
-            // In the order of abi::Field.
-            let fields = [
-                &r.operation, &r.group, &r.version, &r.kind, &r.resource, &r.subresource,
-                &r.namespace, &r.name, &r.user, &dry_run, &r.id, &r.user_uid,
-            ];
-            let text = fields.get(field as usize).ok_or(Errno::EINVAL)?;
-            Ok(fill(buf, text.as_bytes()))
-        })())
-    }
-
-    fn namespace_label_get(&mut self, handle: i32, key: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            let labels = &self.request("cleat_request_v1", handle)?.namespace_labels;
-            Ok(fill(buf, labels.get(text(key)?).ok_or(Errno::ENOENT)?.as_bytes()))
-        })())
-    }
-
-    fn user_groups_get(&mut self, handle: i32, buf: &mut [u8]) -> i32 {
-        number((|| {
-            Ok(fill_value(buf, &self.request("cleat_request_v1", handle)?.user_groups))
-        })())
-    }
-
-    fn user_extra_get(&mut self, handle: i32, key: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            let extra = &self.request("cleat_request_v1", handle)?.user_extra;
-            Ok(fill_value(buf, extra.get(text(key)?).ok_or(Errno::ENOENT)?))
-        })())
-    }
-
-    fn deny(&mut self, handle: i32, text: &[u8], code: i32) -> i32 {
-        number((|| {
-            self.request("cleat_request_v1", handle)?;
-            if code != 0 && !(400..600).contains(&code) {
-                return Err(Errno::EINVAL);
-            }
-            self.verdict.message = cut(text, limit::TEXT);
-            self.verdict.code = code;
-            Ok(0)
-        })())
-    }
-
-    fn warn(&mut self, handle: i32, text: &[u8]) -> i32 {
-        number((|| {
-            self.request("cleat_request_v1", handle)?;
-            if self.verdict.warnings.len() == limit::WARNINGS {
-                return Err(Errno::E2BIG);
-            }
-            self.verdict.warnings.push(cut(text, limit::TEXT));
-            Ok(0)
-        })())
-    }
-
-    fn audit(&mut self, handle: i32, key: &[u8], value: &[u8]) -> i32 {
-        number((|| {
-            self.request("cleat_request_v1", handle)?;
-            let key = text(key)?;
-            if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-                return Err(Errno::EINVAL);
-            }
-            if self.verdict.audit.len() == limit::WARNINGS && !self.verdict.audit.contains_key(key) {
-                return Err(Errno::E2BIG);
-            }
-            self.verdict.audit.insert(key.into(), cut(value, limit::TEXT));
-            Ok(0)
-        })())
-    }
-
-    fn render_yaml(&mut self, yaml: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            self.may("cleat_render_v1")?;
-            let yaml = text(yaml)?;
-            let result = match &self.world.render_yaml {
-                Some(render) => render(yaml),
-                None => documents(yaml),
-            };
-            self.rendered(result, buf)
-        })())
-    }
-
-    fn render_helm(&mut self, request: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            self.may("cleat_render_v1")?;
-            let request = Json::from_bytes(request).map_err(|_| Errno::EINVAL)?;
-            let render = self.world.render_helm.as_ref().ok_or(Errno::ENOTSUP)?;
-            let result = render(&Field::read(request));
-            self.rendered(result, buf)
-        })())
-    }
-
-    fn render_kustomize(&mut self, request: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            self.may("cleat_render_v1")?;
-            let request = Json::from_bytes(request).map_err(|_| Errno::EINVAL)?;
-            let render = self.world.render_kustomize.as_ref().ok_or(Errno::ENOTSUP)?;
-            let result = render(&Field::read(request));
-            self.rendered(result, buf)
-        })())
-    }
-
-    fn lookup_get(&mut self, kind: &[u8], namespace: &[u8], name: &[u8], path: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            let (namespace, name) = (text(namespace)?, text(name)?);
-            let mut objects = self.lookup(text(kind)?)?;
-            let object = objects.find(|o| place(*o) == (namespace.into(), name.into()));
-            Ok(fill(buf, &at(text(path)?, object.ok_or(Errno::ENOENT)?)?))
-        })())
-    }
-
-    fn lookup_list(&mut self, kind: &[u8], namespace: &[u8], selector: &[u8], path: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            let (namespace, selector) = (text(namespace)?, text(selector)?);
-            let mut objects: Vec<Json> = self.lookup(text(kind)?)?.collect();
-            objects.retain(|o| namespace.is_empty() || place(*o).0 == namespace);
-            objects.sort_by_key(|o| place(*o));
-            let mut values = Vec::new();
-            let mut count = 0u32;
-            for o in objects {
-                if selects(selector, o.get("metadata").get("labels"))? {
-                    values.extend(at(text(path)?, o)?);
-                    count += 1;
-                }
-            }
-            let head = [&[abi::TAG_LIST][..], &count.to_le_bytes()].concat();
-            Ok(fill(buf, &[head, values].concat()))
-        })())
-    }
-
-    fn kv_get(&mut self, key: &[u8], buf: &mut [u8]) -> i32 {
-        number((|| {
-            self.may("cleat_kv_v1")?;
-            self.cluster()?;
-            let key = text(key)?;
-            let value = self.state.get(key).or_else(|| self.world.state.get(key));
-            Ok(fill(buf, value.filter(|v| !v.is_empty()).ok_or(Errno::ENOENT)?))
-        })())
-    }
-
-    fn kv_set(&mut self, key: &[u8], value: &[u8]) -> i32 {
-        number((|| {
-            self.may("cleat_kv_v1")?;
-            self.cluster()?;
-            if key.is_empty() || key.len() > limit::KEY {
-                return Err(Errno::EINVAL);
-            }
-            if value.len() > limit::STATE_VALUE {
-                return Err(Errno::E2BIG);
-            }
-            self.state.insert(text(key)?.into(), value.into());
-            Ok(0)
-        })())
-    }
-}
-
 /// Namespace and name of an object.
 fn place(object: Json) -> (String, String) {
-    let text = |key| object.get("metadata").get(key).text().unwrap_or_default().into_owned();
+    let text = |key| {
+        object
+            .get("metadata")
+            .get(key)
+            .text()
+            .unwrap_or_default()
+            .into_owned()
+    };
     (text("namespace"), text("name"))
 }
 

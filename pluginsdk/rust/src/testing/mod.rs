@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::abi;
+use crate::admission::{Mutate, Validate};
 use crate::json::{object, Json, Text, ToJson};
 use crate::message::Field;
 use crate::messages::{
@@ -29,7 +30,6 @@ use crate::messages::{
 };
 use crate::plan::{Cni, Datastore, Deployer};
 use crate::plugin::Instance;
-use crate::admission::{Mutate, Validate};
 use crate::{Errno, Error, Result};
 use host::{Host, Moment};
 
@@ -58,7 +58,9 @@ fn configuration(manifest: &Text, given: Json) -> Result<Text> {
     let schema = manifest.get("config_schema");
     for (key, _) in given.members() {
         if schema.get(&key).is_null() {
-            return Err(Error::new(format!("config {key}: the manifest has no such key")));
+            return Err(Error::new(format!(
+                "config {key}: the manifest has no such key"
+            )));
         }
     }
     Ok(object(|o| {
@@ -203,7 +205,10 @@ impl<T> Plugin<T> {
         mutating: bool,
         hook: impl FnOnce(&mut Instance<T>) -> i32,
     ) -> Result<Verdict> {
-        let moment = Moment::Admission { request: request.clone(), mutating };
+        let moment = Moment::Admission {
+            request: request.clone(),
+            mutating,
+        };
         let n = self.run(moment, hook)?;
         let mut verdict = std::mem::take(&mut self.host.borrow_mut().verdict);
         verdict.allowed = n == abi::ALLOW;
@@ -230,7 +235,10 @@ impl<T> Plugin<T> {
             return Ok(None);
         }
         let host = self.host.borrow();
-        let output = host.output.as_ref().ok_or("the plugin decided without a plan")?;
+        let output = host
+            .output
+            .as_ref()
+            .ok_or("the plugin decided without a plan")?;
         Ok(Some(A::read(output.json())))
     }
 }

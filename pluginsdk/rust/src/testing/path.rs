@@ -26,7 +26,11 @@ impl FieldPath {
                 steps.push(Step::Key(key));
                 rest = after;
             } else {
-                let plain = if steps.is_empty() { rest } else { rest.strip_prefix('.')? };
+                let plain = if steps.is_empty() {
+                    rest
+                } else {
+                    rest.strip_prefix('.')?
+                };
                 let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
                 let end = plain.find(|c| !is_plain(c)).unwrap_or(plain.len());
                 let (key, after) = plain.split_at(end);
@@ -124,7 +128,11 @@ mod tests {
 
     fn texts(path: &str, object: &str) -> Vec<String> {
         let found = FieldPath::parse(path).unwrap();
-        found.find(Json::parse(object).unwrap()).iter().map(|v| v.to_string()).collect()
+        found
+            .find(Json::parse(object).unwrap())
+            .iter()
+            .map(|v| v.to_string())
+            .collect()
     }
 
     #[test]
@@ -134,14 +142,22 @@ mod tests {
         assert_eq!(texts("metadata.labels['a.b/c']", pod), ["\"1\""]);
         assert_eq!(texts("metadata.labels['it\\'s']", pod), ["\"2\""]);
         assert_eq!(texts("metadata.name", pod), ["null"]);
-        assert_eq!(texts("spec.containers[*].image", pod), ["\"a\"", "null", "null"]);
-        assert_eq!(texts("spec.containers[*].ports[*].p", pod), ["1", "2", "null"]);
+        assert_eq!(
+            texts("spec.containers[*].image", pod),
+            ["\"a\"", "null", "null"]
+        );
+        assert_eq!(
+            texts("spec.containers[*].ports[*].p", pod),
+            ["1", "2", "null"]
+        );
         assert_eq!(texts("spec.volumes[*].name", pod), [""; 0]);
     }
 
     #[test]
     fn malformed_paths() {
-        for text in ["", ".", "a.", "a..b", "[*]", "a[0]", "a['b", "a['b'", "a b", "a['b\\"] {
+        for text in [
+            "", ".", "a.", "a..b", "[*]", "a[0]", "a['b", "a['b'", "a b", "a['b\\",
+        ] {
             assert_eq!(FieldPath::parse(text), None, "{}", text);
         }
     }
@@ -149,7 +165,9 @@ mod tests {
     #[test]
     fn covered_paths() {
         let covers = |a: &str, b: &str| {
-            FieldPath::parse(a).unwrap().covers(&FieldPath::parse(b).unwrap())
+            FieldPath::parse(a)
+                .unwrap()
+                .covers(&FieldPath::parse(b).unwrap())
         };
         assert!(covers("metadata.labels", "metadata.labels['a.b/c']"));
         assert!(covers("spec.containers[*]", "spec.containers[*].image"));

@@ -71,7 +71,11 @@ impl Validate for Probe {
     fn validate(&self, r: &Request) -> Result<()> {
         match self.action.as_str() {
             "read" => {
-                let read: Vec<String> = self.paths.iter().map(|p| format!("{:?}", r.get(p))).collect();
+                let read: Vec<String> = self
+                    .paths
+                    .iter()
+                    .map(|p| format!("{:?}", r.get(p)))
+                    .collect();
                 r.deny(&read.join("; "));
             }
             "fields" => {
@@ -81,9 +85,20 @@ impl Validate for Probe {
                 assert!(r.rule(1) && r.rule(63) && !r.rule(0) && !r.rule(64));
                 r.deny(&format!(
                     "{} {}/{} {} {}/{} {}/{} {} {} {} {} {groups:?} {extra:?} {:?} {}",
-                    r.operation(), r.group(), r.version(), r.kind(), r.resource(), r.subresource(),
-                    r.namespace(), r.name(), r.user(), r.user_uid(), r.dry_run(), r.id(),
-                    r.namespace_label("team"), r.object().get("kind"),
+                    r.operation(),
+                    r.group(),
+                    r.version(),
+                    r.kind(),
+                    r.resource(),
+                    r.subresource(),
+                    r.namespace(),
+                    r.name(),
+                    r.user(),
+                    r.user_uid(),
+                    r.dry_run(),
+                    r.id(),
+                    r.namespace_label("team"),
+                    r.object().get("kind"),
                 ));
                 assert!(r.old_object().is_null());
             }
@@ -111,7 +126,11 @@ impl Validate for Probe {
                 let all = lookup::list("v1/Namespace", "", "", "metadata.name")?;
                 let names: Vec<_> = all.value().list().filter_map(Value::text).collect();
                 let red = lookup::list("v1/Namespace", "", "team=red", "")?;
-                let red: Vec<_> = red.value().list().map(|v| v.json().unwrap().to_string()).collect();
+                let red: Vec<_> = red
+                    .value()
+                    .list()
+                    .map(|v| v.json().unwrap().to_string())
+                    .collect();
                 r.deny(&format!("{names:?} {red:?}"));
             }
             "pods" => drop(lookup::get("v1/Pod", "x", "a", "")?),
@@ -132,21 +151,33 @@ impl Deployer for Probe {
         }
         let objects = match request.kind.as_str() {
             "archive" => {
-                let result = render::helm(&HelmRequest { release: request.addon, ..Default::default() })?;
+                let result = render::helm(&HelmRequest {
+                    release: request.addon,
+                    ..Default::default()
+                })?;
                 assert_eq!(result.version, "1");
                 result.objects
             }
-            "directory" => render::kustomize(&KustomizeRequest { path: "base".into() })?,
+            "directory" => render::kustomize(&KustomizeRequest {
+                path: "base".into(),
+            })?,
             _ => render::yaml(&request.content)?,
         };
-        Ok(Some(DeployResult { objects, warnings: vec![request.file] }))
+        Ok(Some(DeployResult {
+            objects,
+            warnings: vec![request.file],
+        }))
     }
 }
 
 impl Cni for Probe {
     fn plan(&self, request: CNIRequest) -> Result<Option<CNIPlan>> {
         let mtu = request.node.mtu - 50;
-        Ok(Some(CNIPlan { driver: "none".into(), mtu, ..Default::default() }))
+        Ok(Some(CNIPlan {
+            driver: "none".into(),
+            mtu,
+            ..Default::default()
+        }))
     }
 }
 
@@ -166,15 +197,28 @@ fn start(config: &str) -> testing::Plugin<Probe> {
 fn pod() -> testing::Request {
     let object = r#"{"kind":"Pod","metadata":{"labels":{"a":"b"}},
         "spec":{"replicas":3,"containers":[{"image":"x"},{"image":["y",null]}]}}"#;
-    testing::Request { object: object.into(), ..Default::default() }
+    testing::Request {
+        object: object.into(),
+        ..Default::default()
+    }
 }
 
 #[test]
 fn starts() {
-    let why = |config: &str| testing::start::<Probe>(MANIFEST, config).map(|_| ()).unwrap_err();
-    assert_eq!(why(r#"{"fail":"a: is 1; use 2"}"#).to_string(), "a: is 1; use 2");
+    let why = |config: &str| {
+        testing::start::<Probe>(MANIFEST, config)
+            .map(|_| ())
+            .unwrap_err()
+    };
+    assert_eq!(
+        why(r#"{"fail":"a: is 1; use 2"}"#).to_string(),
+        "a: is 1; use 2"
+    );
     assert_eq!(why(r#"{"fail":"x"}"#).errno(), Errno::EINVAL);
-    assert_eq!(why(r#"{"other":1}"#).to_string(), "config other: the manifest has no such key");
+    assert_eq!(
+        why(r#"{"other":1}"#).to_string(),
+        "config other: the manifest has no such key"
+    );
     let e = why(r#"{"paths":["spec.hostNetwork"]}"#);
     assert_eq!(
         (e.errno(), e.to_string().as_str()),
@@ -184,7 +228,10 @@ fn starts() {
              (EACCES); list it under read_paths or write_paths of the manifest"
         )
     );
-    assert_eq!(why(r#"{"paths":["spec."]}"#).to_string(), "field path \"spec.\" is malformed");
+    assert_eq!(
+        why(r#"{"paths":["spec."]}"#).to_string(),
+        "field path \"spec.\" is malformed"
+    );
 }
 
 #[test]
@@ -195,10 +242,18 @@ fn values_are_read() {
     );
     let v = p.validate(&pod()).unwrap();
     assert_eq!((v.allowed, v.code), (false, 403));
-    assert!(v.message.starts_with(r#"Json("{\"a\":\"b\"}"); List(List { count: 2, "#), "{}", v.message);
+    assert!(
+        v.message
+            .starts_with(r#"Json("{\"a\":\"b\"}"); List(List { count: 2, "#),
+        "{}",
+        v.message
+    );
     assert!(v.message.ends_with("; Int(3); Null"), "{}", v.message);
     let v = p.validate(&testing::Request::default()).unwrap();
-    assert_eq!(v.message, "Null; List(List { count: 0, rest: [] }); Null; Null");
+    assert_eq!(
+        v.message,
+        "Null; List(List { count: 0, rest: [] }); Null; Null"
+    );
 }
 
 #[test]
@@ -255,24 +310,41 @@ fn changes_are_recorded() {
     let e = start(&config("outside")).mutate(&pod()).unwrap_err();
     assert_eq!(
         (e.errno(), e.to_string().as_str()),
-        (Errno::ENOENT, "set spec.containers[*].image: no such entry (ENOENT)")
+        (
+            Errno::ENOENT,
+            "set spec.containers[*].image: no such entry (ENOENT)"
+        )
     );
 
     let v = start(&config("deny")).mutate(&pod()).unwrap();
-    assert_eq!((v.allowed, v.code, v.message.as_str(), v.mutations.len()), (false, 422, "no", 0));
+    assert_eq!(
+        (v.allowed, v.code, v.message.as_str(), v.mutations.len()),
+        (false, 422, "no", 0)
+    );
 }
 
 #[test]
 fn the_first_failure_counts() {
-    let e = start(r#"{"do":"set","paths":["metadata.labels.a"]}"#).validate(&pod()).unwrap_err();
+    let e = start(r#"{"do":"set","paths":["metadata.labels.a"]}"#)
+        .validate(&pod())
+        .unwrap_err();
     assert_eq!(
         (e.errno(), e.to_string().as_str()),
-        (Errno::ENOTSUP, "set metadata.labels.a: not supported here (ENOTSUP)")
+        (
+            Errno::ENOTSUP,
+            "set metadata.labels.a: not supported here (ENOTSUP)"
+        )
     );
     let e = start(r#"{"do":"many"}"#).validate(&pod()).unwrap_err();
-    assert_eq!((e.errno(), e.to_string().as_str()), (Errno::E2BIG, "warn: over a limit (E2BIG)"));
+    assert_eq!(
+        (e.errno(), e.to_string().as_str()),
+        (Errno::E2BIG, "warn: over a limit (E2BIG)")
+    );
     let e = start(r#"{"do":"fail"}"#).validate(&pod()).unwrap_err();
-    assert_eq!((e.errno(), e.to_string().as_str()), (Errno::EINVAL, "spec: 1 is wrong; use 2"));
+    assert_eq!(
+        (e.errno(), e.to_string().as_str()),
+        (Errno::EINVAL, "spec: 1 is wrong; use 2")
+    );
     let e = start(r#"{"do":"errno"}"#).validate(&pod()).unwrap_err();
     assert_eq!(e, Error::from(Errno::EIO));
 }
@@ -291,12 +363,19 @@ fn state_and_facts() {
     p.world().random = vec![1, 2];
     p.world().state.insert("gone".into(), b"x".to_vec());
     p.validate(&pod()).unwrap();
-    p.validate(&testing::Request { dry_run: true, ..pod() }).unwrap();
+    p.validate(&testing::Request {
+        dry_run: true,
+        ..pod()
+    })
+    .unwrap();
     assert_eq!(p.world().state, [("count".into(), vec![1])].into());
     assert_eq!(p.world().logs[0], "1700000000000000000 [1, 2, 1]");
     p.world().cluster_errno = Some(Errno::EIO);
     let e = p.validate(&pod()).unwrap_err();
-    assert_eq!((e.errno(), e.to_string().as_str()), (Errno::EIO, "state count: host failure (EIO)"));
+    assert_eq!(
+        (e.errno(), e.to_string().as_str()),
+        (Errno::EIO, "state count: host failure (EIO)")
+    );
 }
 
 #[test]
@@ -310,10 +389,17 @@ fn lookups() {
         p.world().objects.push(Text::parse(text).unwrap());
     }
     let v = p.validate(&pod()).unwrap();
-    assert_eq!(v.message, format!(r#"["a", "b"] {:?}"#, [p.world().objects[1].to_string()]));
+    assert_eq!(
+        v.message,
+        format!(r#"["a", "b"] {:?}"#, [p.world().objects[1].to_string()])
+    );
     let e = start(r#"{"do":"pods"}"#).validate(&pod()).unwrap_err();
     assert_eq!(e.errno(), Errno::EACCES);
-    assert!(e.to_string().starts_with("look up v1/Pod a: not declared"), "{}", e);
+    assert!(
+        e.to_string().starts_with("look up v1/Pod a: not declared"),
+        "{}",
+        e
+    );
 }
 
 #[test]
@@ -328,13 +414,23 @@ fn plans() {
     };
     let texts = |r: DeployResult| r.objects.iter().map(|o| o.to_string()).collect::<Vec<_>>();
 
-    let result = p.deploy(&request("file", "{\"a\":1.0}\n---\n---\n[ ]\n")).unwrap().unwrap();
+    let result = p
+        .deploy(&request("file", "{\"a\":1.0}\n---\n---\n[ ]\n"))
+        .unwrap()
+        .unwrap();
     assert_eq!(result.warnings, ["f"]);
     assert_eq!(texts(result), ["{\"a\":1.0}", "null", "[ ]"]);
     let e = p.deploy(&request("file", "a: [")).unwrap_err();
-    assert!(e.errno() == Errno::EINVAL && e.to_string().starts_with("json: byte 0: want"), "{}", e);
+    assert!(
+        e.errno() == Errno::EINVAL && e.to_string().starts_with("json: byte 0: want"),
+        "{}",
+        e
+    );
 
-    assert_eq!(p.deploy(&request("archive", "x")).unwrap_err(), Errno::ENOTSUP.into());
+    assert_eq!(
+        p.deploy(&request("archive", "x")).unwrap_err(),
+        Errno::ENOTSUP.into()
+    );
     p.world().render_helm = Some(Box::new(|q| {
         assert_eq!((q.release.as_str(), q.archive.as_str()), ("", ""));
         Ok(HelmResult {
@@ -352,7 +448,10 @@ fn plans() {
     let mut request = CNIRequest::default();
     request.node.mtu = 1500;
     let plan = p.plan_network(&request).unwrap().unwrap();
-    assert_eq!((plan.driver.as_str(), plan.mtu, plan.flannel), ("none", 1450, None));
+    assert_eq!(
+        (plan.driver.as_str(), plan.mtu, plan.flannel),
+        ("none", 1450, None)
+    );
     let e = p.plan_datastore(&DatastoreRequest::default()).unwrap_err();
     assert_eq!(e.to_string(), "endpoint: \"\" is unknown; use etcd://");
 }
@@ -372,6 +471,14 @@ fn messages_as_json() {
     assert_eq!(plan.flannel.as_ref().unwrap().vni, 1);
     assert_eq!(written(&plan), text);
     // A newer host sends more, and what is of another type counts as absent.
-    let request = DeployRequest::read(Json::parse(r#"{"file":1,"addon":"a","new":{},"variables":[]}"#).unwrap());
-    assert_eq!(request, DeployRequest { addon: "a".into(), ..Default::default() });
+    let request = DeployRequest::read(
+        Json::parse(r#"{"file":1,"addon":"a","new":{},"variables":[]}"#).unwrap(),
+    );
+    assert_eq!(
+        request,
+        DeployRequest {
+            addon: "a".into(),
+            ..Default::default()
+        }
+    );
 }

@@ -24,7 +24,10 @@ struct ImageList {
 
 impl ImageList {
     fn new(start: &Start, field: &'static str) -> Result<ImageList> {
-        Ok(ImageList { field, path: start.path(&format!("{field}[*].image"))? })
+        Ok(ImageList {
+            field,
+            path: start.path(&format!("{field}[*].image"))?,
+        })
     }
 }
 
@@ -71,7 +74,10 @@ impl Validate for Golden {
         }
         r.audit("images", &count.to_string());
         if !self.team_label.is_empty() && !self.is_labelled(r) {
-            r.warn(&format!("metadata.labels: has no label \"{}\"; add one", self.team_label));
+            r.warn(&format!(
+                "metadata.labels: has no label \"{}\"; add one",
+                self.team_label
+            ));
         }
         Ok(())
     }
@@ -83,9 +89,15 @@ impl Golden {
         if image.is_empty() {
             return Err("has no image; name one".into());
         }
-        if !self.registries.iter().any(|registry| is_from(image, registry)) {
+        if !self
+            .registries
+            .iter()
+            .any(|registry| is_from(image, registry))
+        {
             let registries = self.registries.join(", ");
-            return Err(format!("\"{image}\" is not from an allowed registry; use one of {registries}"));
+            return Err(format!(
+                "\"{image}\" is not from an allowed registry; use one of {registries}"
+            ));
         }
         let name = image.rsplit('/').next().unwrap_or_default();
         if name.contains('@') {
@@ -106,7 +118,9 @@ impl Golden {
 }
 
 fn is_from(image: &str, registry: &str) -> bool {
-    image.strip_prefix(registry).map_or(false, |rest| rest.starts_with('/'))
+    image
+        .strip_prefix(registry)
+        .map_or(false, |rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]

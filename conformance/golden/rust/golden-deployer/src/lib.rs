@@ -21,7 +21,10 @@ impl Deployer for Golden {
         if !request.file.ends_with(".golden.yaml") {
             return Ok(None);
         }
-        let mut result = DeployResult { objects: render::yaml(&request.content)?, ..Default::default() };
+        let mut result = DeployResult {
+            objects: render::yaml(&request.content)?,
+            ..Default::default()
+        };
         result.objects.retain(|document| !document.json().is_null());
         if result.objects.is_empty() {
             result.warnings.push(request.file + ": has no objects");
