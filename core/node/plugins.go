@@ -48,6 +48,8 @@ type pluginSide struct {
 
 	mu   sync.Mutex
 	last map[string]lastFault // by plugin
+	// certified are the plugins, with their configuration, that passed.
+	certified map[string]bool
 }
 
 type lastFault struct {
@@ -58,7 +60,7 @@ type lastFault struct {
 // newPluginSide makes the units; admin is the path of an administrator's
 // kubeconfig.
 func newPluginSide(cfg *config.Config, data paths.Data, admin string, store func() (lookup.Store, error), logger *slog.Logger) *pluginSide {
-	s := &pluginSide{cfg: cfg, data: data, log: logger, last: map[string]lastFault{}}
+	s := &pluginSide{cfg: cfg, data: data, log: logger, last: map[string]lastFault{}, certified: map[string]bool{}}
 	s.lookup = lookup.New(admin, s.lookups, store, logger)
 	s.status = pluginstatus.New(admin, cfg.NodeName, s.statuses, logger)
 	return s
@@ -71,7 +73,7 @@ func (s *pluginSide) open(ctx context.Context) (plugins.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	options.Cluster, options.Observe, options.Certify = s.lookup, s.observe, certify
+	options.Cluster, options.Observe, options.Certify = s.lookup, s.observe, s.certify
 	options.CaptureDir, options.CaptureMode = s.data.PluginCaptures(), pluginhost.CaptureMode(s.cfg.PluginsCapture)
 	if s.cfg.PluginsLock != "" {
 		options.LockFile = s.cfg.PluginsLock
@@ -139,8 +141,16 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 }
 
 // certify runs the conformance suite on a plugin that a reload is to put in
-// charge, with the configuration it will have.
-func certify(ctx context.Context, locked pluginhost.LockedPlugin, wasm []byte) error {
+// charge, with the configuration it will have; once, since it takes seconds, and
+// not at all where the lock pins a report.
+func (s *pluginSide) certify(ctx context.Context, locked pluginhost.LockedPlugin, wasm []byte) error {
+	subject := locked.SHA256 + " " + locked.ConfigSHA256
+	s.mu.Lock()
+	done := s.certified[subject]
+	s.mu.Unlock()
+	if done || locked.ConformanceSHA256 != "" {
+		return nil
+	}
 	report, err := conformance.Check(ctx, wasm, conformance.WithConfig(locked.Config), conformance.WithRenderer(Renderer()), conformance.WithHostVersion(version.Cleat))
 	if err != nil {
 		return err
@@ -152,6 +162,9 @@ func certify(ctx context.Context, locked pluginhost.LockedPlugin, wasm []byte) e
 	if len(failed) > 0 {
 		return fmt.Errorf("it fails %s; `cleat plugin verify` tells more", strings.Join(failed, ", "))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.certified[subject] = true
 	return nil
 }
 

@@ -85,7 +85,7 @@ func coreLog(in *instance, stack []uint64) {
 		log.WarnContext(fromGuest(), "plugin logs too much, the rest of this call is dropped", "lines", maxLogLines)
 	default:
 		text, _ := in.text(stack[1], stack[2], hostabi.MaxLogBytes)
-		log.Log(fromGuest(), level, strings.TrimRight(text, "\n"))
+		log.Log(fromGuest(), level, oneLine(text)) // a terminal is shown it as it is
 	}
 	stack[0] = 0
 }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/cleat-dev/cleat/hostabi"
-	"sigs.k8s.io/yaml"
 )
 
 // maxDocuments bounds the documents of one stream.
@@ -19,7 +19,11 @@ func renderFunctions() map[string]hostFunc {
 }
 
 func renderYAML(in *instance, stack []uint64) {
-	if uint32(stack[1]) > hostabi.MaxMessageBytes {
+	most := uint32(hostabi.MaxValueBytes)
+	if in.call.hook.plan() {
+		most = hostabi.MaxMessageBytes
+	}
+	if uint32(stack[1]) > most {
 		fail(stack, hostabi.E2BIG)
 		return
 	}
@@ -30,9 +34,9 @@ func renderYAML(in *instance, stack []uint64) {
 	}
 	// A guest whose buffer was too small asks again with the same text.
 	if in.rendered == nil || !bytes.Equal(in.renderedFrom, data) {
-		text, err := documents(data)
+		text, err := documents(data, in.ctx.deadline)
 		if err != nil {
-			in.call.errText = cut(err.Error(), hostabi.MaxTextBytes)
+			in.call.errText = oneLine(cut(err.Error(), hostabi.MaxTextBytes))
 			fail(stack, hostabi.EINVAL)
 			return
 		}
@@ -46,9 +50,13 @@ func renderYAML(in *instance, stack []uint64) {
 }
 
 // documents parses a stream of YAML or JSON documents into one canonical JSON
-// array.
-func documents(stream []byte) ([]byte, error) {
+// array, until the deadline.
+func documents(stream []byte, deadline time.Time) ([]byte, error) {
+	if parts(stream) > maxParts {
+		return nil, errParts
+	}
 	list := []any{}
+	left := maxValues
 	for n, r := 1, newDocumentReader(stream); ; n++ {
 		doc, err := r.next()
 		if errors.Is(err, io.EOF) {
@@ -60,7 +68,7 @@ func documents(stream []byte) ([]byte, error) {
 		if n > maxDocuments {
 			return nil, fmt.Errorf("more than %d documents", maxDocuments)
 		}
-		value, err := document(doc)
+		value, err := document(doc, deadline, &left)
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w", n, err)
 		}
@@ -69,18 +77,15 @@ func documents(stream []byte) ([]byte, error) {
 }
 
 // document parses one document. What looks like JSON and is JSON is read as
-// such, because a YAML reader stumbles over its tabs.
-func document(doc []byte) (any, error) {
+// such, because a YAML reader stumbles over its tabs. left is how many values
+// there may still be.
+func document(doc []byte, deadline time.Time, left *int) (any, error) {
 	if trimmed := bytes.TrimSpace(doc); len(trimmed) > 0 && trimmed[0] == '{' {
 		if value, err := hostabi.ParseJSON(trimmed); err == nil {
 			return value, nil
 		}
 	}
-	text, err := yaml.YAMLToJSONStrict(doc)
-	if err != nil {
-		return nil, err
-	}
-	return hostabi.ParseJSON(text)
+	return parseYAML(doc, deadline, left)
 }
 
 // documentReader splits a stream at lines that begin with "---" or "...", as

@@ -98,6 +98,28 @@ func TestPlugins(t *testing.T) {
 		eventuallyPrints(t, n.Machine, podPatience, "0.2.1", "kubectl", "get", "plugin", "admission-baseline", "-o", "jsonpath={.status.servers[0].version}")
 	})
 
+	t.Run("charts and kustomizations", func(t *testing.T) {
+		for file, content := range map[string]string{
+			"greeting/Chart.yaml":            "apiVersion: v2\nname: greeting\nversion: 1.0.0\n",
+			"greeting/values.yaml":           "words: hello\n",
+			"greeting/templates/config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}-words}\ndata: {words: {{ .Values.words | quote }}}\n",
+			"greeting.values.yaml":           "words: good day\n",
+			"overlay/kustomization.yaml":     "namePrefix: my-\nnamespace: default\nresources: [base.yaml]\n",
+			"overlay/base.yaml":              "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: base}\ndata: {a: b}\n",
+		} {
+			n.WriteFile(t, manifests+file, content)
+		}
+		eventuallyPrints(t, n.Machine, podPatience, "good day", "kubectl", "get", "configmap", "greeting-words", "-o", "jsonpath={.data.words}")
+		eventuallyPrints(t, n.Machine, podPatience, "b", "kubectl", "get", "configmap", "my-base", "-o", "jsonpath={.data.a}")
+		n.Must(t, "rm", "-r", manifests+"greeting", manifests+"greeting.values.yaml", manifests+"overlay")
+		lab.Eventually(t, podPatience, "the objects to go", func() error {
+			if out, err := n.Run("kubectl", "get", "configmap", "-o", "name"); err != nil || strings.Contains(out, "greeting-words") || strings.Contains(out, "my-base") {
+				return fmt.Errorf("%s%v", out, err)
+			}
+			return nil
+		})
+	})
+
 	t.Run("disable and enable", func(t *testing.T) {
 		n.Must(t, "cleat", "plugin", "disable", "admission-baseline", "--plugins-lock", lockPath)
 		if err := denied(); err == nil {

@@ -82,8 +82,13 @@ impl<'a> Value<'a> {
 
     /// Reads bytes that are exactly one well-formed value.
     pub fn decode(bytes: &'a [u8]) -> Option<Value<'a>> {
-        match take(bytes, 0)? {
-            (value, []) => Some(value),
+        match (check(bytes, 0)?, bytes) {
+            // Nothing follows, so there is no need to look for its end again.
+            ([], [abi::TAG_LIST, list @ ..]) => {
+                let (count, rest) = take_u32(list)?;
+                Some(Value::List(List { count, rest }))
+            }
+            ([], _) => Some(take(bytes)?.0),
             _ => None,
         }
     }
@@ -93,7 +98,7 @@ impl<'a> Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct List<'a> {
     count: u32,
-    rest: &'a [u8], // well-formed values, as many as count says
+    rest: &'a [u8], // that many values, which were checked
 }
 
 impl<'a> Iterator for List<'a> {
@@ -103,7 +108,7 @@ impl<'a> Iterator for List<'a> {
         if self.count == 0 {
             return None;
         }
-        let (value, rest) = take(self.rest, 1)?;
+        let (value, rest) = take(self.rest)?;
         self.count -= 1;
         self.rest = rest;
         Some(value)
@@ -116,11 +121,34 @@ impl<'a> Iterator for List<'a> {
 
 impl ExactSizeIterator for List<'_> {}
 
-/// Takes the value at the start of the bytes.
-fn take(bytes: &[u8], depth: usize) -> Option<(Value, &[u8])> {
+/// Checks the value at the start of the bytes and returns what follows it.
+fn check(bytes: &[u8], depth: usize) -> Option<&[u8]> {
     let (&tag, bytes) = bytes.split_first()?;
+    match tag {
+        abi::TAG_NULL | abi::TAG_FALSE | abi::TAG_TRUE => Some(bytes),
+        abi::TAG_INT | abi::TAG_FLOAT => bytes.get(8..),
+        abi::TAG_STRING | abi::TAG_JSON => {
+            let (text, rest) = take_text(bytes)?;
+            std::str::from_utf8(text).ok().map(|_| rest)
+        }
+        abi::TAG_LIST if depth < abi::MAX_LIST_DEPTH => {
+            let (count, mut rest) = take_u32(bytes)?;
+            // An element takes a byte at least, so the bytes bound the count too.
+            for _ in 0..count {
+                rest = check(rest, depth + 1)?;
+            }
+            Some(rest)
+        }
+        _ => None,
+    }
+}
+
+/// Takes the value at the start of bytes that were checked.
+fn take(bytes: &[u8]) -> Option<(Value, &[u8])> {
+    let (&tag, bytes) = bytes.split_first()?;
+    // Only check, which has seen these bytes, lets them get here.
+    let text = |text| unsafe { std::str::from_utf8_unchecked(text) };
     Some(match tag {
-        abi::TAG_NULL => (Value::Null, bytes),
         abi::TAG_FALSE => (Value::Bool(false), bytes),
         abi::TAG_TRUE => (Value::Bool(true), bytes),
         abi::TAG_INT => {
@@ -132,31 +160,26 @@ fn take(bytes: &[u8], depth: usize) -> Option<(Value, &[u8])> {
             (Value::Float(f64::from_le_bytes(n)), rest)
         }
         abi::TAG_STRING => {
-            let (text, rest) = take_text(bytes)?;
-            (Value::Text(text), rest)
+            let (bytes, rest) = take_text(bytes)?;
+            (Value::Text(text(bytes)), rest)
         }
         abi::TAG_JSON => {
-            let (text, rest) = take_text(bytes)?;
-            (Value::Json(text), rest)
+            let (bytes, rest) = take_text(bytes)?;
+            (Value::Json(text(bytes)), rest)
         }
-        abi::TAG_LIST if depth < abi::MAX_LIST_DEPTH => {
-            let (count, elements) = take_array(bytes)?;
-            let count = u32::from_le_bytes(count);
+        abi::TAG_LIST => {
+            let (count, elements) = take_u32(bytes)?;
             let mut rest = elements;
-            // An element takes a byte at least, so the bytes bound the count too.
             for _ in 0..count {
-                rest = take(rest, depth + 1)?.1;
+                rest = take(rest)?.1;
             }
-            let elements = elements.get(..elements.len() - rest.len())?;
-            (
-                Value::List(List {
-                    count,
-                    rest: elements,
-                }),
-                rest,
-            )
+            let list = List {
+                count,
+                rest: elements,
+            };
+            (Value::List(list), rest)
         }
-        _ => return None,
+        _ => (Value::Null, bytes),
     })
 }
 
@@ -165,13 +188,15 @@ fn take_array<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
     Some((head, bytes.get(N..)?))
 }
 
-fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, bytes) = take_array(bytes)?;
-    let length = u32::from_le_bytes(length) as usize;
-    Some((
-        std::str::from_utf8(bytes.get(..length)?).ok()?,
-        bytes.get(length..)?,
-    ))
+fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (n, rest) = take_array(bytes)?;
+    Some((u32::from_le_bytes(n), rest))
+}
+
+fn take_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, bytes) = take_u32(bytes)?;
+    let length = length as usize;
+    Some((bytes.get(..length)?, bytes.get(length..)?))
 }
 
 /// A value that owns its memory.
