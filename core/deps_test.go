@@ -79,7 +79,7 @@ func rules() []rule {
 		{who: []string{pluginhost}, not: []string{components, embed, wiring, commands, "core/config/..."},
 			why: "it answers through core/extension and takes what it needs as options"},
 		{who: []string{"core/pluginregistry/..."},
-			not: []string{components, embed, pluginhost, wiring, commands, "core/config/..."},
+			not:  []string{components, embed, pluginhost, wiring, commands, "core/config/..."},
 			code: true, why: "it moves plugins; what they are is not its business"},
 		{who: []string{commands}, not: []string{wiring, components, embed},
 			why: "commands take the programs they run, so that they are tested without Kubernetes"},

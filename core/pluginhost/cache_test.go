@@ -147,7 +147,7 @@ func TestDamagedCache(t *testing.T) {
 			if hits := openCached(t, b, cache, nil, &log); !hits[0] {
 				t.Error("the entry was not written anew")
 			}
-			if !strings.Contains(log.String(), "compile cache is damaged and was emptied") {
+			if !strings.Contains(log.String(), "an entry is damaged and was removed") {
 				t.Errorf("log does not tell:\n%s", log.String())
 			}
 		})

@@ -199,7 +199,6 @@ func (capture *Capture) fill(p *plugin, r *request) error {
 		User: r.UserName, UserUID: r.UserUID, Groups: r.UserGroups, DryRun: r.DryRun,
 		NamespaceLabels: labels,
 	}
-	capture.Redacted = capture.Redacted || len(r.UserExtra) > 0
 	if capture.Request.Object, err = part(object); err == nil && whole {
 		capture.Request.OldObject, err = part(old)
 	}

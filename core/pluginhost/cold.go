@@ -155,7 +155,10 @@ func ask[Plan any](ctx context.Context, g *generation, p *plugin, c *call, req a
 	claimed, err = p.plan(ctx, c, &plan)
 	var fault *Fault
 	if errors.As(err, &fault) {
-		p.host.faulted(g, p, c, fault)
+		// A plugin that says what is wrong with a question has done its work.
+		if fault.Kind != FaultError {
+			p.host.faulted(g, p, c, fault)
+		}
 		if p.ignores() {
 			p.log.Warn("plugin fault ignored", "error", fault)
 			err = nil

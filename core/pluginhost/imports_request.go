@@ -116,6 +116,9 @@ func requestUserExtra(in *instance, stack []uint64) {
 		return
 	}
 	values, ok := c.request.UserExtra[string(key)]
+	if ok && c.seen != nil {
+		c.seen.Redacted = true // a capture leaves it out
+	}
 	if !ok {
 		fail(stack, hostabi.ENOENT)
 		return

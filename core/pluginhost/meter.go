@@ -167,7 +167,7 @@ func orEmpty(body []byte) []byte {
 	return body
 }
 
-// typeSection counts parameters and adds the type of the tick, () -> i64.
+// typeSection counts parameters and adds the type of the tick, (i64) -> i64.
 func (m *meter) typeSection(body []byte) ([]byte, error) {
 	r := &cursor{data: orEmpty(body)}
 	count := r.count()
@@ -180,7 +180,7 @@ func (m *meter) typeSection(body []byte) ([]byte, error) {
 		r.bytes(r.uleb())
 	}
 	m.types = uint64(count)
-	return extend(count, r.data[head:r.at], typeFunction, 0, 1, typeI64), r.err
+	return extend(count, r.data[head:r.at], typeFunction, 1, typeI64, 1, typeI64), r.err
 }
 
 // importSection adds the tick behind the other imports.
@@ -483,8 +483,9 @@ func (m *meter) chargeLength(out []byte, temp uint64, shift byte) []byte {
 // check calls the tick when the fuel is used up.
 func (m *meter) check() []byte {
 	out := binary.AppendUvarint([]byte{opGlobalGet}, m.globals)
-	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opCall)
-	out = binary.AppendUvarint(out, m.imported)
+	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opGlobalGet)
+	out = binary.AppendUvarint(out, m.globals)
+	out = binary.AppendUvarint(append(out, opCall), m.imported)
 	out = binary.AppendUvarint(append(out, opGlobalSet), m.globals)
 	return append(out, opEnd)
 }
@@ -506,12 +507,13 @@ func (c *callContext) late(now time.Time) bool {
 	return c.ticks > graceTicks && now.After(c.deadline)
 }
 
-// tick looks at the clock for a guest whose fuel is used up.
+// tick looks at the clock for a guest whose fuel is used up, and more than used
+// up by a bulk instruction.
 func tick(ctx context.Context, _ api.Module, stack []uint64) {
 	c, ok := ctx.(*callContext)
 	if !ok {
 		panic(errors.New("a guest ran outside a call"))
 	}
-	c.work(1)
+	c.work(1 + int(-int64(stack[0])/refuel))
 	stack[0] = refuel
 }

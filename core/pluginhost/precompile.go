@@ -80,3 +80,12 @@ func compress(to, from string) error {
 	}
 	return errors.Join(os.WriteFile(to, enc.EncodeAll(data, nil), 0o644), enc.Close())
 }
+
+// CacheSum returns the file that must lie beside an entry of the compile cache
+// for a host to use it: its name and content. Who puts an entry into a cache by
+// other means than a seed vouches for it.
+func CacheSum(entry string, data []byte) (name string, text []byte) {
+	sum := newSum()
+	_, _ = sum.Write(data) // never fails
+	return entry + sumSuffix, sumText(entry, int64(len(data)), sum.Sum32())
+}

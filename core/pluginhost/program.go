@@ -92,7 +92,7 @@ func link(ctx context.Context, r wazero.Runtime, imports []api.FunctionDefinitio
 		linked[[2]string{module, name}] = true
 		if module == moduleGuard && name == functionTick {
 			_, err := r.NewHostModuleBuilder(module).NewFunctionBuilder().
-				WithGoModuleFunction(api.GoModuleFunc(tick), nil, []api.ValueType{api.ValueTypeI64}).Export(name).Instantiate(ctx)
+				WithGoModuleFunction(api.GoModuleFunc(tick), []api.ValueType{api.ValueTypeI64}, []api.ValueType{api.ValueTypeI64}).Export(name).Instantiate(ctx)
 			if err != nil {
 				return fmt.Errorf("link %s: %w", module, err)
 			}

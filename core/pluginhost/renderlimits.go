@@ -168,10 +168,7 @@ const maxKeyShown = 80
 func keyText(k any) (string, error) {
 	switch k := k.(type) {
 	case string:
-		if !utf8.ValidString(k) {
-			return "", fmt.Errorf("key %q is not UTF-8", cut(k, maxKeyShown))
-		}
-		return k, nil
+		return string([]rune(k)), nil // as JSON does with what is no UTF-8
 	case int:
 		return strconv.Itoa(k), nil
 	case int64:

@@ -17,7 +17,7 @@ const MaxBytes = 64 << 20
 
 // Bounds on what a file may declare; see also bounds.go.
 const (
-	maxTypes    = 10_000
+	maxTypes    = 1 << 16
 	maxFuncs    = 100_000
 	maxValues   = 1000 // parameters, or results, of one function
 	maxImports  = 10_000

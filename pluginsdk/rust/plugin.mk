@@ -4,37 +4,46 @@
 #	SDK ?= ../pluginsdk/rust
 #	include $(SDK)/plugin.mk
 #
-# `make` writes OUT, `make test` runs the unit tests natively. The plugin is src/lib.rs with
-# manifest.json; see README.md for cargo.
+# make        builds $(OUT) from src/lib.rs and manifest.json
+# make test   runs the unit tests natively
 
-OUT ?= $(NAME).wasm
-WASM := wasm32-unknown-unknown
+OUT ?= build/$(NAME).wasm
 
-# The first rustc that can build for wasm. Debian's is the packages rustc, libstd-rust-dev-wasm32
+# The first rustc that can build for wasm. Debian's is in the packages rustc, libstd-rust-dev-wasm32
 # and lld-14.
+cleat_target := wasm32-unknown-unknown
 ifndef RUSTC
 RUSTC := $(shell for rustc in rustc /usr/bin/rustc; do \
-	libraries=$$($$rustc --print target-libdir --target $(WASM) 2>/dev/null) && \
+	libraries=$$($$rustc --print target-libdir --target $(cleat_target) 2>/dev/null) && \
 	test -d "$$libraries" && echo $$rustc && break; done)
 endif
 
-# What is built depends on the sources and the compiler, not on where they are.
-FLAGS := --edition 2021 -C opt-level=s \
+# What is built depends on the sources and the compiler, not on the directories.
+cleat_flags := --edition 2021 -C opt-level=s \
 	--remap-path-prefix=$(CURDIR)=$(NAME) --remap-path-prefix=$(abspath $(SDK))=cleat
-GUEST_FLAGS := $(FLAGS) --target $(WASM) -C panic=abort -C lto -C codegen-units=1 \
-	-C strip=symbols -C link-arg=-zstack-size=65536
-SOURCES = $(shell find src manifest.json $(SDK)/src -type f)
+cleat_guest_flags := $(cleat_flags) --target $(cleat_target) -C target-feature=+bulk-memory -C lto \
+	-C codegen-units=1 -C panic=abort -C strip=symbols -C link-arg=-zstack-size=65536
 
-# Compiles the SDK into a directory that goes again, then $(1) with the rest of the arguments.
-compile = $(if $(RUSTC),,$(error no rustc for $(WASM): install it, or set RUSTC)) \
+# Compiles the SDK with the flags $(1) into a directory that goes again, and begins to compile the
+# plugin. What follows says into what.
+cleat_compile = $(if $(RUSTC),,$(error no rustc can build for $(cleat_target); set RUSTC to one)) \
 	parts=$$(mktemp -d) && trap 'rm -rf "$$parts"' EXIT && \
-	$(RUSTC) $(1) --crate-type rlib --crate-name cleat --out-dir "$$parts" $(SDK)/src/lib.rs && \
-	$(RUSTC) $(1) --crate-name $(subst -,_,$(NAME)) --extern cleat="$$parts/libcleat.rlib" src/lib.rs
+	$(RUSTC) $(1) --crate-type rlib --crate-name cleat --out-dir "$$parts" \
+		$(abspath $(SDK))/src/lib.rs && \
+	$(RUSTC) $(1) --crate-name $(subst -,_,$(NAME)) --extern cleat="$$parts/libcleat.rlib" \
+		$(CURDIR)/src/lib.rs
 
-$(OUT): $(SOURCES)
-	@mkdir -p $(dir $(OUT))
-	@$(call compile,$(GUEST_FLAGS)) --crate-type cdylib -o $(OUT)
+.DELETE_ON_ERROR:
+.PHONY: all test clean
 
-.PHONY: test
+all: $(OUT)
+
+$(OUT): $(shell find src manifest.json $(SDK)/src -type f) $(SDK)/plugin.mk
+	@mkdir -p $(@D)
+	@$(call cleat_compile,$(cleat_guest_flags)) --crate-type cdylib -o $@
+
 test:
-	@$(call compile,$(FLAGS)) --test -o "$$parts/test" && "$$parts/test"
+	@$(call cleat_compile,$(cleat_flags)) --test -o "$$parts/test" && "$$parts/test"
+
+clean:
+	rm -f $(OUT)

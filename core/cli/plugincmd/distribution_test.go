@@ -286,7 +286,7 @@ func TestBundleInstall(t *testing.T) {
 	if err := host.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if after := codeIn(t, cache); len(before) != 2 || !slices.Equal(before, after) {
+	if after := codeIn(t, cache); len(before) != 4 || !slices.Equal(before, after) {
 		t.Errorf("compiled code before %v, after %v", before, after)
 	}
 	// A signature that is taken away is missed.

@@ -105,7 +105,7 @@ impl Request<'_> {
 
     /// Returns the value at a path, as the hook found it: changes of the running hook do not show.
     /// A path with `[*]` gives a list, with null where an element lacks the member.
-    pub fn get(&self, path: &Path) -> Value {
+    pub fn get(&self, path: &Path) -> Value<'_> {
         self.value("get", &path.text, |buf| {
             abi::object_get(self.handle, path.id, buf)
         })
@@ -266,17 +266,17 @@ impl Request<'_> {
     }
 
     /// The whole object, null when it is absent. It needs the capability `cleat_object_json_v1`.
-    pub fn object(&self) -> Json {
+    pub fn object(&self) -> Json<'_> {
         self.whole(abi::OBJECT_NEW)
     }
 
     /// The object as it is stored, on UPDATE and DELETE. It needs the capability
     /// `cleat_object_json_v1`.
-    pub fn old_object(&self) -> Json {
+    pub fn old_object(&self) -> Json<'_> {
         self.whole(abi::OBJECT_OLD)
     }
 
-    fn whole(&self, which: i32) -> Json {
+    fn whole(&self, which: i32) -> Json<'_> {
         self.fill(8192, |buf| abi::object_json(self.handle, which, buf))
             .and_then(|bytes| Json::from_bytes(bytes).map_err(|_| Errno::EIO))
             .unwrap_or_else(|errno| {
@@ -323,7 +323,7 @@ impl Request<'_> {
         self.memory.arena.fill(least, call)
     }
 
-    fn value(&self, what: &str, detail: &str, call: impl Fn(&mut [u8]) -> i32) -> Value {
+    fn value(&self, what: &str, detail: &str, call: impl Fn(&mut [u8]) -> i32) -> Value<'_> {
         self.fill(512, call)
             .and_then(|bytes| Value::decode(bytes).ok_or(Errno::EIO))
             .unwrap_or_else(|errno| {

@@ -39,3 +39,8 @@ pub use abi::Errno;
 pub use error::{Error, Result};
 pub use host::{config, log, now, random, Level};
 pub use plugin::{Plugin, Start};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,7 +25,7 @@ pub fn with_host<R>(host: Rc<RefCell<dyn Host>>, run: impl FnOnce() -> R) -> R {
 pub(crate) fn with<R>(call: impl FnOnce(&mut dyn Host) -> R) -> R {
     let host = CURRENT.with(|c| c.borrow().clone());
     let host = host.expect(
-        "a host function was called outside a hook; in a test, call the plugin through cleat::testing",
+        "a host function was called outside a hook; call the plugin through cleat::testing",
     );
     let mut host = host.borrow_mut();
     call(&mut *host)

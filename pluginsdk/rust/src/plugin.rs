@@ -21,8 +21,9 @@ pub struct Start {
 }
 
 impl Start {
-    /// Makes a field path known to the host: `spec.containers[*].image`, `metadata.labels['a.b/c']`.
-    /// It must be among the read or write paths of the manifest, or below one of them.
+    /// Makes a field path known to the host: `spec.containers[*].image`,
+    /// `metadata.labels['a.b/c']`. It must be among the read or write paths of the manifest, or
+    /// below one of them.
     pub fn path(&self, text: &str) -> Result<Path> {
         match abi::path_register(text.as_bytes()) {
             id if id >= 0 => Ok(Path::new(id, text)),

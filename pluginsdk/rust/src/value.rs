@@ -144,7 +144,7 @@ fn check(bytes: &[u8], depth: usize) -> Option<&[u8]> {
 }
 
 /// Takes the value at the start of bytes that were checked.
-fn take(bytes: &[u8]) -> Option<(Value, &[u8])> {
+fn take(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let (&tag, bytes) = bytes.split_first()?;
     // Only check, which has seen these bytes, lets them get here.
     let text = |text| unsafe { std::str::from_utf8_unchecked(text) };
@@ -212,7 +212,7 @@ impl OwnedValue {
     }
 
     /// The value.
-    pub fn value(&self) -> Value {
+    pub fn value(&self) -> Value<'_> {
         Value::decode(&self.0).unwrap_or(Value::Null)
     }
 }

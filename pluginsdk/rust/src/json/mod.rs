@@ -106,7 +106,8 @@ impl<'a> Json<'a> {
             .map_or(Json::NULL, |(_, v)| v)
     }
 
-    /// The keys and values of an object, in the order in which they stand; none for any other value.
+    /// The keys and values of an object, in the order in which they stand; none for any other
+    /// value.
     pub fn members(self) -> Members<'a> {
         Members {
             rest: if self.is_object() {
@@ -191,12 +192,12 @@ impl Text {
     }
 
     /// The value.
-    pub fn json(&self) -> Json {
+    pub fn json(&self) -> Json<'_> {
         Json { text: &self.0 }
     }
 
     /// The value of a key of an object.
-    pub fn get(&self, key: &str) -> Json {
+    pub fn get(&self, key: &str) -> Json<'_> {
         self.json().get(key)
     }
 }

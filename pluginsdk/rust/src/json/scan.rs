@@ -68,7 +68,7 @@ fn nested(bytes: &[u8]) -> usize {
 }
 
 /// A string without its quotes, with what its escapes mean.
-pub(super) fn unescaped(text: &str) -> Option<Cow<str>> {
+pub(super) fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     let mut rest = text;
     let mut out = String::new();
     while let Some(at) = rest.find('\\') {

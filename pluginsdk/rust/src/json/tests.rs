@@ -194,8 +194,9 @@ fn written() {
     });
     assert_eq!(
         text.to_string(),
-        "{\"text\":\"a\\\"\\\\\\n\\r\\t\\u0001\\u001f/ü<&>😀\",\"int\":-7,\"float\":0.5,\"nan\":null,\
-         \"bool\":true,\"none\":null,\"list\":[\"a\",\"b\"],\"raw\":[1],\"array\":[1,{},[\"x\"]],\
+        "{\"text\":\"a\\\"\\\\\\n\\r\\t\\u0001\\u001f/ü<&>😀\",\"int\":-7,\"float\":0.5,\
+         \"nan\":null,\"bool\":true,\"none\":null,\"list\":[\"a\",\"b\"],\"raw\":[1],\
+         \"array\":[1,{},[\"x\"]],\
          \"object\":{\"k\":\"v\"}}"
     );
     assert_eq!(Text::parse(text.to_string()), Ok(text.clone()));

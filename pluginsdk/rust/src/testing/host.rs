@@ -32,8 +32,13 @@ pub(super) struct Host {
 /// What the plugin is doing.
 pub(super) enum Moment {
     Start,
-    Admission { request: Request, mutating: bool },
-    Plan { input: String },
+    Admission {
+        request: Box<Request>,
+        mutating: bool,
+    },
+    Plan {
+        input: String,
+    },
     Idle,
 }
 
@@ -80,13 +85,8 @@ impl Host {
         if n < 0 {
             return Err(self.error(n));
         }
-        if !matches!(
-            moment,
-            Moment::Admission {
-                request: Request { dry_run: true, .. },
-                ..
-            }
-        ) {
+        let dry_run = matches!(&moment, Moment::Admission { request, .. } if request.dry_run);
+        if !dry_run {
             self.world.state.extend(state);
             self.world.state.retain(|_, value| !value.is_empty());
         }
@@ -167,7 +167,7 @@ impl Host {
         Ok(0)
     }
 
-    fn lookup(&self, kind: &str) -> Answer<impl Iterator<Item = Json> + '_> {
+    fn lookup(&self, kind: &str) -> Answer<impl Iterator<Item = Json<'_>> + '_> {
         self.may("cleat_lookup_v1")?;
         if !self
             .manifest

@@ -187,7 +187,7 @@ pub struct Mutation {
 
 impl<T> Plugin<T> {
     /// What the host knows, to change or look at between hooks.
-    pub fn world(&self) -> RefMut<World> {
+    pub fn world(&self) -> RefMut<'_, World> {
         RefMut::map(self.host.borrow_mut(), |h| &mut h.world)
     }
 
@@ -206,7 +206,7 @@ impl<T> Plugin<T> {
         hook: impl FnOnce(&mut Instance<T>) -> i32,
     ) -> Result<Verdict> {
         let moment = Moment::Admission {
-            request: request.clone(),
+            request: Box::new(request.clone()),
             mutating,
         };
         let n = self.run(moment, hook)?;

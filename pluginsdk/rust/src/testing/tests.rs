@@ -279,7 +279,8 @@ fn fields_are_read() {
     });
     let name = "x".repeat(300);
     let want = format!(
-        "UPDATE apps/v1 Pod pods/status n/{name} u 7 true r1 [\"g\", \"h\"] [\"s\"] Some(\"red\") \"Pod\""
+        "UPDATE apps/v1 Pod pods/status n/{name} u 7 true r1 [\"g\", \"h\"] [\"s\"] \
+         Some(\"red\") \"Pod\""
     );
     assert_eq!(v.unwrap().message, want);
 }
@@ -466,7 +467,11 @@ fn messages_as_json() {
         out
     };
     assert_eq!(written(&DeployResult::default()), r#"{"objects":[]}"#);
-    let text = r#"{"driver":"flannel","description":"d","conflist":{"plugins":[]},"flannel":{"backend":"vxlan","network":"10.42.0.0/16","vni":1,"nftables":true,"masquerade":false},"sysctls":{"a":"1","b":"2"}}"#;
+    let text = concat!(
+        r#"{"driver":"flannel","description":"d","conflist":{"plugins":[]},"flannel":"#,
+        r#"{"backend":"vxlan","network":"10.42.0.0/16","vni":1,"nftables":true,"#,
+        r#""masquerade":false},"sysctls":{"a":"1","b":"2"}}"#
+    );
     let plan = CNIPlan::read(Json::parse(text).unwrap());
     assert_eq!(plan.flannel.as_ref().unwrap().vni, 1);
     assert_eq!(written(&plan), text);
