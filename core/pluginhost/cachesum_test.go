@@ -46,6 +46,9 @@ func TestCacheHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if name, want := CacheSum(filepath.Base(entry), whole); name != filepath.Base(entry)+sumSuffix || !bytes.Equal(sum, want) {
+		t.Errorf("beside the entry is %s, want %s in %s", sum, want, name)
+	}
 	const head = 100
 	for bit := 0; bit < head*8; bit += 7 {
 		damaged := bytes.Clone(whole)

@@ -13,8 +13,11 @@ func TestDefinitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(definitions) != 1 {
-		t.Fatalf("got %d definitions, want 1", len(definitions))
+	if len(definitions) != 2 {
+		t.Fatalf("got %d definitions, want 2", len(definitions))
+	}
+	if got, want := definitions[1].GetName(), PluginResource+"."+Group; got != want {
+		t.Errorf("name %q, want %q", got, want)
 	}
 	d := definitions[0]
 	if got, want := d.GetName(), AddonResource+"."+Group; got != want {
