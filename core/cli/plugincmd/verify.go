@@ -62,7 +62,11 @@ func (c *command) verifyLock(ctx context.Context, out *printer) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range lock.Plugins {
-		out.linef("%s %s: ok", p.Name, p.Version)
+		state := "ok"
+		if p.Disabled {
+			state = "disabled"
+		}
+		out.linef("%s %s: %s", p.Name, p.Version, state)
 	}
 	return out.err
 }
