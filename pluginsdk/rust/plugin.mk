@@ -6,8 +6,10 @@
 #
 # make        builds $(OUT) from src/lib.rs and manifest.json
 # make test   runs the unit tests natively
+# make verify checks $(OUT) against the ABI, in the sandbox of cleat
 
-OUT ?= build/$(NAME).wasm
+OUT ?= $(NAME).wasm
+CLEAT ?= cleat
 
 # The first rustc that can build for wasm. Debian's is in the packages rustc, libstd-rust-dev-wasm32
 # and lld-14.
@@ -34,7 +36,7 @@ cleat_compile = $(if $(RUSTC),,$(error no rustc can build for $(cleat_target); s
 		$(CURDIR)/src/lib.rs
 
 .DELETE_ON_ERROR:
-.PHONY: all test clean
+.PHONY: all test verify clean
 
 all: $(OUT)
 
@@ -44,6 +46,9 @@ $(OUT): $(shell find src manifest.json $(SDK)/src -type f) $(SDK)/plugin.mk
 
 test:
 	@$(call cleat_compile,$(cleat_flags)) --test -o "$$parts/test" && "$$parts/test"
+
+verify: $(OUT)
+	$(CLEAT) plugin verify $<
 
 clean:
 	rm -f $(OUT)

@@ -26,7 +26,8 @@ func run(t *testing.T, dir string, args ...string) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	// env, so that the command is looked up on the path given here.
+	cmd := exec.CommandContext(ctx, "env", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "GOFLAGS=", "GOPROXY=off", "MAKEFLAGS=")
 	cmd.WaitDelay = 5 * time.Second
@@ -66,7 +67,7 @@ func TestSDKs(t *testing.T) {
 // TestNew begins a plugin for each point in each language, and takes it to where
 // it conforms.
 func TestNew(t *testing.T) {
-	templates, err := os.ReadDir("../../core/cli/plugincmd/templates")
+	templates, err := os.ReadDir("../../core/cli/plugincmd/templates/languages")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func readGuide(t *testing.T, name string) guide {
 		t.Fatal(err)
 	}
 	g := guide{name: name}
-	for _, s := range parseTour(string(text)) {
+	for _, s := range parseTour(name, string(text)) {
 		g.does = append(g.does, action{step: s})
 	}
 	kind, file, begin := "", "", 0

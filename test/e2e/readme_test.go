@@ -24,9 +24,10 @@ const (
 	tourNode = "debian"
 )
 
-// step is a command of the README and what it prints there.
+// step is a command of a page and what it prints there.
 type step struct {
-	line    int // of the command, counted from 1
+	page    string // where the command is
+	line    int    // counted from 1
 	command string
 	want    []string
 }
@@ -49,7 +50,7 @@ func testReadme(t *testing.T, c *cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := parseTour(string(text))
+	steps := parseTour("README.md", string(text))
 	if len(steps) < 20 {
 		t.Fatalf("only %d commands found in the README", len(steps))
 	}
@@ -88,7 +89,7 @@ func (s step) run(t testing.TB, node string, run func(command string) (string, e
 		}
 		return nil
 	}
-	where := fmt.Sprintf("README.md:%d: $ %s", s.line, s.command)
+	where := fmt.Sprintf("%s:%d: $ %s", s.page, s.line, s.command)
 	if onlyLooks(s.command) {
 		lab.Eventually(t, podPatience, where, attempt)
 	} else if err := attempt(); err != nil {
@@ -122,8 +123,8 @@ func checkStartOfTour(t *testing.T, text, log string) {
 	}
 }
 
-// parseTour takes the commands out of Markdown.
-func parseTour(text string) []step {
+// parseTour takes the commands out of a page in Markdown.
+func parseTour(page, text string) []step {
 	var steps []step
 	inside := false
 	for i, line := range strings.Split(text, "\n") {
@@ -132,7 +133,7 @@ func parseTour(text string) []step {
 			inside = line == "```console"
 		case !inside:
 		case strings.HasPrefix(line, "$ "):
-			steps = append(steps, step{line: i + 1, command: line[2:]})
+			steps = append(steps, step{page: page, line: i + 1, command: line[2:]})
 		case len(steps) == 0: // output of nothing
 		case strings.HasPrefix(line, "> ") && len(steps[len(steps)-1].want) == 0:
 			steps[len(steps)-1].command += "\n" + line[2:]
@@ -229,7 +230,7 @@ func TestTourComparison(t *testing.T) {
 			t.Errorf("shown %q, printed %q: mismatch %q, want the same: %t", tc.want, tc.got, got, tc.same)
 		}
 	}
-	steps := parseTour("```sh\n$ no\n```\n```console\n$ a \\\n>   b\n> c\n\nout\n$ d\n```\nout\n")
+	steps := parseTour("a page", "```sh\n$ no\n```\n```console\n$ a \\\n>   b\n> c\n\nout\n$ d\n```\nout\n")
 	if len(steps) != 2 || steps[0].command != "a \\\n  b\nc" || steps[0].line != 5 ||
 		!slices.Equal(steps[0].want, []string{"", "out"}) || steps[1].command != "d" || steps[1].want != nil {
 		t.Errorf("parsed %+v", steps)

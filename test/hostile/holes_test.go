@@ -77,7 +77,7 @@ func TestHoleClaims(t *testing.T) {
 // TestHoleSmallFilesThatGrow opens plugins of at most two MiB that are valid and
 // make the host hold many times that, outside the memory the lock grants.
 func TestHoleSmallFilesThatGrow(t *testing.T) {
-	const pages, most = 16, 160 << 20 // 1 MiB granted; what the process may hold at all
+	const pages, most = 16, 200 << 20 // 1 MiB granted; what the process may hold at all
 	tests := map[string]func(m *module){
 		"64 tables, each grown to a million entries by the guest": func(m *module) {
 			var grow []byte

@@ -21,8 +21,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// templates holds what a new project is made of: for each language the files that
-// all points share and those of each point. The suffix .tmpl is cut off.
+// templates holds what a new project is made of: for each point what is the same
+// in all languages, and for each language the files that all points share and those
+// of each point. The suffix .tmpl is cut off.
 //
 //go:embed all:templates
 var templates embed.FS
@@ -73,7 +74,7 @@ datastore.`,
 
 // languages are those with templates.
 func languages() []string {
-	entries, err := templates.ReadDir("templates")
+	entries, err := templates.ReadDir("templates/languages")
 	if err != nil { // the directory is embedded
 		return nil
 	}
@@ -103,16 +104,25 @@ func (c *command) begin(dir string, p project) error {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s exists and is not empty; choose another name or remove it", dir)
 	}
-	for _, from := range []string{sharedFiles, p.Point} {
-		if err := p.render(path.Join("templates", p.Lang, from), dir); err != nil {
-			return err
-		}
+	if err := p.renderAll(dir); err != nil {
+		return err
 	}
 	if c.SDK == nil {
 		return errors.New("this binary was built without its payload, so the project has no SDK; build cleat with `make build`")
 	}
 	if err := p.unpackSDK(c.SDK, filepath.Join(dir, "sdk")); err != nil {
 		return fmt.Errorf("SDK: %w", err)
+	}
+	return nil
+}
+
+// renderAll fills in the templates of the project.
+func (p project) renderAll(dir string) error {
+	language := path.Join("templates/languages", p.Lang)
+	for _, from := range []string{path.Join("templates/points", p.Point), path.Join(language, sharedFiles), path.Join(language, p.Point)} {
+		if err := p.render(from, dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }

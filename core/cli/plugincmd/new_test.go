@@ -19,10 +19,8 @@ func TestTemplates(t *testing.T) {
 				t.Error(err)
 			}
 			dir := t.TempDir()
-			for _, from := range []string{sharedFiles, p.Point} {
-				if err := p.render("templates/"+lang+"/"+from, dir); err != nil {
-					t.Errorf("%s, %s: %v", lang, point, err)
-				}
+			if err := p.renderAll(dir); err != nil {
+				t.Errorf("%s, %s: %v", lang, point, err)
 			}
 			text, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 			if err != nil {

@@ -45,6 +45,7 @@ async function compile(directory) {
     "--exportStart", "_initialize",
     // Garbage is collected between hooks, by the SDK.
     "--runtime", "minimal",
+    "--noColors",
     "--optimizeLevel", "3", "--shrinkLevel", "1",
   ], {
     stdout: { write }, stderr: { write },
