@@ -46,6 +46,8 @@ type pluginSide struct {
 	lookup *lookup.Component
 	status *pluginstatus.Component
 
+	reloading sync.Mutex
+
 	mu   sync.Mutex
 	last map[string]lastFault // by plugin
 	// certified are the plugins, with their configuration, that passed.
@@ -269,11 +271,20 @@ func (s *pluginSide) reload(ctx context.Context) (pluginhost.Reloaded, error) {
 		return pluginhost.Reloaded{}, errors.New("the server follows the lock that is part of the binary, which does not change; " +
 			"start it with --plugins-lock FILE (`cleat plugin list -o lock` writes one to begin with)")
 	}
-	lock, err := pluginhost.ReadFile(s.cfg.PluginsLock, pluginhost.MaxLockBytes)
+	text, err := pluginhost.ReadFile(s.cfg.PluginsLock, pluginhost.MaxLockBytes)
 	if err != nil {
 		return pluginhost.Reloaded{}, fmt.Errorf("plugins.lock: %w", err)
 	}
-	return host.Reload(ctx, lock)
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	lock, err := pluginhost.ParseLock(text)
+	if err != nil {
+		return pluginhost.Reloaded{}, err
+	}
+	// A new plugin is asked from its first moment, and may look things up then.
+	release := s.lookup.Prepare(ctx, lock.Lookups())
+	defer release()
+	return host.Reload(ctx, text)
 }
 
 // serve adds what `cleat plugin` asks a running server to its socket.

@@ -86,14 +86,9 @@ func objectGet(in *instance, stack []uint64) {
 		fail(stack, hostabi.EACCES)
 		return
 	}
-	object, err := c.request.object()
+	value, err := c.request.appendValue(in.scratch[:0], path)
 	if err != nil {
 		c.errText = err.Error()
-		fail(stack, hostabi.EIO)
-		return
-	}
-	value, err := path.appendValue(in.scratch[:0], object)
-	if err != nil {
 		fail(stack, errnoOf(err))
 		return
 	}

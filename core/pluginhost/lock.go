@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
@@ -157,6 +158,20 @@ func (l *Lock) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("write plugins.lock: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// Lookups returns the kinds that its plugins may look up, those switched off left
+// out. What is no kind is left out as well; Validate complains of it.
+func (l *Lock) Lookups() []hostabi.Kind {
+	var kinds []hostabi.Kind
+	for _, p := range l.Plugins {
+		for _, text := range p.Lookups {
+			if kind, err := hostabi.ParseKind(text); err == nil && !p.Disabled && !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	return kinds
 }
 
 // Find returns the plugin of that name that is no shadow, or nil.

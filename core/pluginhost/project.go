@@ -48,6 +48,28 @@ func (p *projection) appendValue(dst []byte, object map[string]any) ([]byte, err
 	return dst, nil
 }
 
+// appendRead is appendValue with a function that finds the values.
+func (p *projection) appendRead(dst []byte, read func([]hostabi.PathSegment, func(any) error) error) ([]byte, error) {
+	head, count := len(dst), uint32(0)
+	if p.each {
+		dst = wire.AppendList(dst, 0)
+	}
+	err := read(p.steps, func(value any) (err error) {
+		count++
+		if dst, err = hostabi.AppendValue(dst, value); err == nil && len(dst)-head > hostabi.MaxValueBytes {
+			err = hostabi.ErrValueSize
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.each {
+		binary.LittleEndian.PutUint32(dst[head+1:], count)
+	}
+	return dst, nil
+}
+
 // appendEach appends every value the steps name below node, in document order.
 // head is where the value under construction starts.
 func appendEach(dst []byte, head int, node any, steps []hostabi.PathSegment) (count uint32, _ []byte, err error) {

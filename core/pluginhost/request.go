@@ -28,6 +28,19 @@ func (r *request) object() (map[string]any, error) {
 	return r.current, r.objectErr
 }
 
+// appendValue appends what the object has at the path, without making all of the
+// object where that can be avoided.
+func (r *request) appendValue(dst []byte, path *projection) ([]byte, error) {
+	if r.haveObject || r.Read == nil {
+		object, err := r.object()
+		if err != nil {
+			return nil, err
+		}
+		return path.appendValue(dst, object)
+	}
+	return path.appendRead(dst, r.Read)
+}
+
 // peek returns a copy of the request as it stands, for what comes back to it
 // after the object was replaced.
 func (r *request) peek() *request {

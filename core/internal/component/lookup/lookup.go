@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,12 @@ import (
 // and how long a kind that the cluster does not serve waits to be tried again.
 const refresh = 2 * time.Second
 
+// preparing is how long Prepare waits at most, and how often it looks.
+const (
+	preparing = 5 * time.Second
+	looking   = 10 * time.Millisecond
+)
+
 // Component is the unit. Make it with New.
 type Component struct {
 	kubeconfig string
@@ -39,8 +46,12 @@ type Component struct {
 	log        *slog.Logger
 	state      *state
 
-	mu     sync.RWMutex
-	caches map[hostabi.Kind]*kindCache
+	changed chan struct{} // what is wanted changed
+
+	mu       sync.RWMutex
+	caches   map[hostabi.Kind]*kindCache
+	soon     []hostabi.Kind        // granted before long
+	unserved map[hostabi.Kind]bool // looked for, and not served by the cluster
 }
 
 var _ extension.Cluster = (*Component)(nil)
@@ -54,7 +65,8 @@ type kindCache struct {
 // New returns the unit. kubeconfig is that of an identity that may read every
 // kind, kinds returns what plugins are granted now, and open opens the datastore.
 func New(kubeconfig string, kinds func() []hostabi.Kind, open func() (Store, error), log *slog.Logger) *Component {
-	return &Component{kubeconfig: kubeconfig, kinds: kinds, log: log, state: &state{open: open}, caches: map[hostabi.Kind]*kindCache{}}
+	return &Component{kubeconfig: kubeconfig, kinds: kinds, log: log, state: &state{open: open}, changed: make(chan struct{}, 1),
+		caches: map[hostabi.Kind]*kindCache{}, unserved: map[hostabi.Kind]bool{}}
 }
 
 // Run fills the cache and keeps it until ctx is done. It calls ready when every
@@ -79,11 +91,10 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 func (c *Component) run(ctx context.Context, client dynamic.Interface, mapper meta.ResettableRESTMapper, ready func()) error {
 	defer c.close()
 	isReady := false
-	told := map[hostabi.Kind]bool{}
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {
-		unserved := c.follow(ctx, client, mapper, told)
+		unserved := c.follow(ctx, client, mapper)
 		if !isReady && c.synced(ctx) {
 			isReady = true
 			ready()
@@ -95,22 +106,74 @@ func (c *Component) run(ctx context.Context, client dynamic.Interface, mapper me
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
+		case <-c.changed:
 		}
 	}
 }
 
+// Prepare fills the cache with kinds that are granted before long, and returns
+// when it holds those that the cluster serves, or a few seconds later. They stay
+// until release is called, and from then on as long as they are granted. One
+// caller at a time.
+func (c *Component) Prepare(ctx context.Context, kinds []hostabi.Kind) (release func()) {
+	c.expect(kinds)
+	ctx, cancel := context.WithTimeout(ctx, preparing)
+	defer cancel()
+	tick := time.NewTicker(looking)
+	defer tick.Stop()
+	for {
+		missing := c.missing(kinds)
+		if len(missing) == 0 {
+			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+			c.log.Warn("kinds that plugins may look up are not in the cache yet; lookups of them fail until they are", "kinds", missing)
+		}
+		break
+	}
+	return func() { c.expect(nil) }
+}
+
+func (c *Component) expect(kinds []hostabi.Kind) {
+	c.mu.Lock()
+	c.soon = kinds
+	c.mu.Unlock()
+	select {
+	case c.changed <- struct{}{}:
+	default: // it is to look already
+	}
+}
+
+// missing are the kinds that the cluster may serve and the cache does not hold.
+func (c *Component) missing(kinds []hostabi.Kind) []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var missing []string
+	for _, kind := range kinds {
+		if k := c.caches[kind]; !c.unserved[kind] && (k == nil || !k.informer.HasSynced()) {
+			missing = append(missing, kind.String())
+		}
+	}
+	return missing
+}
+
 // follow starts a cache for each kind that is granted and stops those of kinds
 // that are not any more. It reports whether the cluster lacks any.
-func (c *Component) follow(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper, told map[hostabi.Kind]bool) (unserved bool) {
+func (c *Component) follow(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper) (unserved bool) {
 	granted := c.kinds()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	granted = append(granted, c.soon...)
 	for kind, have := range c.caches {
 		if !slices.Contains(granted, kind) {
 			have.stop()
 			delete(c.caches, kind)
 		}
 	}
+	maps.DeleteFunc(c.unserved, func(kind hostabi.Kind, _ bool) bool { return !slices.Contains(granted, kind) })
 	for _, kind := range granted {
 		if c.caches[kind] != nil {
 			continue
@@ -118,13 +181,13 @@ func (c *Component) follow(ctx context.Context, client dynamic.Interface, mapper
 		mapping, err := mapper.RESTMapping(schema.GroupKind{Group: kind.Group, Kind: kind.Kind}, kind.Version)
 		if err != nil {
 			unserved = true
-			if !told[kind] {
+			if !c.unserved[kind] {
 				c.log.Warn("plugins may look up a kind that the cluster does not serve (yet)", "kind", kind.String(), "error", err)
-				told[kind] = true
+				c.unserved[kind] = true
 			}
 			continue
 		}
-		delete(told, kind)
+		delete(c.unserved, kind)
 		c.caches[kind] = c.start(ctx, client, mapping.Resource)
 	}
 	return unserved

@@ -2,20 +2,22 @@ package apiserver
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/apiserver/pkg/warning"
@@ -112,7 +114,7 @@ func (p *pluginAdmission) wanted(a admission.Attributes) bool {
 func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) *extension.AdmissionRequest {
 	kind, resource := a.GetKind(), a.GetResource()
 	req := &extension.AdmissionRequest{
-		ID:          string(uuid.NewUUID()),
+		ID:          newID(),
 		Operation:   hostabi.Operation(a.GetOperation()),
 		Group:       resource.Group,
 		Version:     resource.Version,
@@ -126,9 +128,17 @@ func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o
 	if u := a.GetUserInfo(); u != nil {
 		req.UserName, req.UserUID, req.UserGroups, req.UserExtra = u.GetName(), u.GetUID(), u.GetGroups(), u.GetExtra()
 	}
-	req.Object = sync.OnceValues(func() (map[string]any, error) { return versioned(a.GetObject(), a, o) })
-	req.OldObject = sync.OnceValues(func() (map[string]any, error) { return versioned(a.GetOldObject(), a, o) })
-	req.NamespaceLabels = sync.OnceValues(func() (map[string]string, error) { return p.namespaceLabels(ctx, a) })
+	object := sync.OnceValues(func() (runtime.Object, error) { return versioned(a.GetObject(), a, o) })
+	req.Object = func() (map[string]any, error) { return content(object()) }
+	req.OldObject = func() (map[string]any, error) { return content(versioned(a.GetOldObject(), a, o)) }
+	req.Read = func(path []hostabi.PathSegment, yield func(any) error) error {
+		found, err := object()
+		if err != nil {
+			return err
+		}
+		return readFields(found, path, yield)
+	}
+	req.NamespaceLabels = func() (map[string]string, error) { return p.namespaceLabels(ctx, a) }
 	return req
 }
 
@@ -185,8 +195,8 @@ func (p *pluginAdmission) conclude(ctx context.Context, a admission.Attributes, 
 	}}
 }
 
-// versioned gives obj in the JSON shape of the version the client asked in.
-func versioned(obj runtime.Object, a admission.Attributes, o admission.ObjectInterfaces) (map[string]any, error) {
+// versioned gives obj in the version the client asked in.
+func versioned(obj runtime.Object, a admission.Attributes, o admission.ObjectInterfaces) (runtime.Object, error) {
 	if obj == nil {
 		return nil, nil
 	}
@@ -194,10 +204,28 @@ func versioned(obj runtime.Object, a admission.Attributes, o admission.ObjectInt
 	if err != nil {
 		return nil, fmt.Errorf("convert to %s: %w", a.GetKind(), err)
 	}
-	if u, ok := out.(*unstructured.Unstructured); ok {
+	return out, nil
+}
+
+// content is the JSON shape of an object, nil for none.
+func content(object runtime.Object, err error) (map[string]any, error) {
+	if object == nil || err != nil {
+		return nil, err
+	}
+	if u, ok := object.(*unstructured.Unstructured); ok {
 		return u.Object, nil
 	}
-	return runtime.DefaultUnstructuredConverter.ToUnstructured(out)
+	return runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+}
+
+// newID is a random UUID. Nothing depends on its being hard to guess, so it does
+// not wait for the system.
+func newID() string {
+	var id uuid.UUID
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // version 4, as RFC 9562 has it
+	return id.String()
 }
 
 // writeBack decodes changed, in the requested version, into the request's object.

@@ -150,7 +150,7 @@ func TestRequest(t *testing.T) {
 		if got.ID == "" {
 			t.Errorf("%s: a request without an id", op)
 		}
-		got.ID, got.Object, got.OldObject, got.NamespaceLabels = "", nil, nil, nil
+		got.ID, got.Object, got.OldObject, got.Read, got.NamespaceLabels = "", nil, nil, nil, nil
 		want := extension.AdmissionRequest{
 			Operation: hostabi.Operation(op), Version: "v1", Kind: "Pod", Resource: "pods", Namespace: "shop", Name: "web",
 			UserName: "ann", UserGroups: []string{"dev"}, DryRun: true,
