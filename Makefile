@@ -213,7 +213,7 @@ $(bundle)/plugins.sha256: $(plugins)
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # What decides how wazero compiles and how it names what it compiled.
-compiler_files := go.mod $(addprefix core/pluginhost/,cache.go cursor.go instruction.go meter.go precompile.go program.go precompile/main.go)
+compiler_files := go.mod $(addprefix core/pluginhost/,cache.go cacherecord.go cursor.go frame.go instruction.go meter.go precompile.go program.go precompile/main.go)
 $(bundle)/plugincache.done: $(bundle)/plugins.sha256 $(compiler_files) build/toolchain | $(payload)/plugins.lock
 	go run ./core/pluginhost/precompile -plugins $(payload)/plugins -out $(payload)/plugincache
 	@touch $@

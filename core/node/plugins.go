@@ -132,8 +132,12 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 		Store: pluginregistry.StoreIn(cfg.PluginsDir), PluginsDir: cfg.PluginsDir, Keys: keys, Logger: logger,
 		Client: pluginregistry.NewClient(pluginregistry.Options{Registries: registries, Logger: logger}),
 	}
+	lock, err := payload.Lock()
+	if err != nil {
+		return pluginhost.Options{}, err
+	}
 	return pluginhost.Options{
-		Embedded: bundle, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
+		Embedded: bundle, EmbeddedLock: lock, PluginsDir: cfg.PluginsDir, CacheDir: data.PluginCache(), CacheSeed: compiled, Logger: logger,
 		OCI:      source.Read,
 		Renderer: Renderer(),
 		VerifySigner: func(_ context.Context, p pluginhost.LockedPlugin, wasm []byte) error {

@@ -135,7 +135,7 @@ func limitOf(name string) (int64, error) {
 		}
 		return wasmfile.MaxBytes, nil
 	case CacheDir:
-		if matches(`^wazero-[A-Za-z0-9._+-]{1,100}/[0-9a-f]{64}\.zst$`, rest) {
+		if matches(`^wazero-[A-Za-z0-9._+-]{1,100}/[0-9a-f]{64}\.(zst|json)$`, rest) {
 			return maxCacheEntry, nil
 		}
 	case ImagesDir:

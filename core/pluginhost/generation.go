@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cleat-dev/cleat/hostabi"
@@ -124,25 +126,21 @@ func (h *Host) openGeneration(ctx context.Context, number int, lock *Lock, base 
 	plugins := make([]*plugin, len(lock.Plugins))
 	files := make([][]byte, len(lock.Plugins))
 	found := make([]*Inspection, len(lock.Plugins))
-	var errs []error
-	for i, locked := range lock.Plugins {
-		if locked.Disabled {
-			continue
-		}
+	err = each(lock, func(i int, locked LockedPlugin) (err error) {
 		if base != nil {
 			if plugins[i] = base.find(locked); plugins[i] != nil {
-				continue
+				return nil
 			}
 		}
-		if files[i], err = h.sources.Read(ctx, locked); err == nil {
-			found[i], err = Verify(locked, files[i])
+		if files[i], err = h.sources.Read(ctx, locked); err != nil {
+			return err
 		}
-		if err == nil {
-			err = h.checkSigner(ctx, locked, files[i])
+		if found[i], err = verify(locked, files[i], h.sources.digest(locked, files[i])); err != nil {
+			return err
 		}
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
+		return h.checkSigner(ctx, locked, files[i])
+	})
+	if err != nil {
 		return nil, nil, err
 	}
 	defer func() {
@@ -158,30 +156,51 @@ func (h *Host) openGeneration(ctx context.Context, number int, lock *Lock, base 
 		case locked.Disabled:
 			continue
 		case plugins[i] == nil:
-			p, err := h.newPlugin(locked, found[i])
-			if err != nil {
+			if plugins[i], err = h.newPlugin(locked, found[i]); err != nil {
 				return nil, fresh, err
 			}
-			if err := h.compile(ctx, p, files[i]); err != nil {
-				return nil, fresh, err
-			}
-			p.generation = number
-			fresh = append(fresh, p)
-			plugins[i] = p
-			files[i] = nil
+			plugins[i].generation = number
+			fresh = append(fresh, plugins[i])
 		}
 		open = append(open, plugins[i])
+	}
+	err = each(lock, func(i int, _ LockedPlugin) error {
+		if files[i] == nil {
+			return nil
+		}
+		if err := h.compile(ctx, plugins[i], files[i]); err != nil {
+			return err
+		}
+		return plugins[i].warm(ctx)
+	})
+	if err != nil {
+		return nil, fresh, err
 	}
 	g, err := newGeneration(number, open)
 	if err != nil {
 		return nil, fresh, err
 	}
-	for _, p := range fresh {
-		if err := p.warm(ctx); err != nil {
-			return nil, fresh, err
-		}
-	}
 	return g, fresh, nil
+}
+
+// each does something for each plugin of a lock that is not switched off, as many
+// at once as there are processors, and joins the errors in the order of the lock.
+func each(lock *Lock, do func(i int, locked LockedPlugin) error) error {
+	errs := make([]error, len(lock.Plugins))
+	room := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var all sync.WaitGroup
+	for i, locked := range lock.Plugins {
+		if locked.Disabled {
+			continue
+		}
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			errs[i] = do(i, locked)
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // checkSigner verifies the signature that the lock asks for.
@@ -198,13 +217,15 @@ func (h *Host) checkSigner(ctx context.Context, locked LockedPlugin, wasm []byte
 	return nil
 }
 
-// warm starts the instances a hot plugin keeps; a cold one may be unloaded
-// until it is asked.
+// warm starts the instances a hot plugin keeps; a cold one that was loaded to be
+// compiled may be unloaded until it is asked.
 func (p *plugin) warm(ctx context.Context) error {
-	if p.hot() {
+	switch {
+	case p.hot():
 		return p.pool.fill(ctx)
+	case p.current != nil:
+		p.release()
 	}
-	p.release()
 	return nil
 }
 

@@ -25,6 +25,9 @@ type Options struct {
 	LockFile string
 	// Embedded holds the wasm files of the bundle by name, for embedded: sources.
 	Embedded fs.FS
+	// EmbeddedLock is the lock that was made with Embedded. What it says of those
+	// files is believed; nil = they are hashed like any other.
+	EmbeddedLock []byte
 	// PluginsDir is where file: sources are looked up, "" for nowhere.
 	PluginsDir string
 	// OCI is Sources.OCI.
@@ -101,7 +104,7 @@ var (
 
 func newHost(o Options) *Host {
 	h := &Host{
-		now: o.Now, clock: o.Now, seed: o.seed, log: o.Logger, sources: Sources{o.Embedded, o.PluginsDir, o.OCI},
+		now: o.Now, clock: o.Now, seed: o.seed, log: o.Logger, sources: Sources{Embedded: o.Embedded, PluginsDir: o.PluginsDir, OCI: o.OCI},
 		verifySigner: o.VerifySigner, certify: o.Certify, observe: o.Observe, renderer: o.Renderer, cluster: o.Cluster,
 		captureDir: o.CaptureDir, captureMode: o.CaptureMode, trial: o.Trial, lastNumber: 1,
 	}
@@ -137,6 +140,9 @@ func Open(ctx context.Context, o Options) (_ *Host, err error) {
 	begin := time.Now()
 	lock, err := o.lock()
 	if err != nil {
+		return nil, err
+	}
+	if h.sources.embedded, err = embeddedDigests(o.EmbeddedLock); err != nil {
 		return nil, err
 	}
 	if h.cache, err = openCache(o.CacheDir, o.CacheSeed, h.log); err != nil {
@@ -179,6 +185,24 @@ func (o Options) lock() (*Lock, error) {
 		return nil, fmt.Errorf("%s: %w", o.LockFile, err)
 	}
 	return lock, nil
+}
+
+// embeddedDigests reads the digests of embedded files, by name.
+func embeddedDigests(text []byte) (map[string]string, error) {
+	digests := map[string]string{}
+	if text == nil {
+		return digests, nil
+	}
+	lock, err := ParseLock(text)
+	if err != nil {
+		return nil, fmt.Errorf("the lock of the embedded plugins: %w", err)
+	}
+	for _, p := range lock.Plugins {
+		if kind, name, err := p.parseSource(); err == nil && kind == sourceEmbedded {
+			digests[name] = p.SHA256
+		}
+	}
+	return digests, nil
 }
 
 func (h *Host) newPlugin(locked LockedPlugin, found *Inspection) (*plugin, error) {
@@ -226,8 +250,13 @@ func parsePaths(texts []string) ([]hostabi.FieldPath, error) {
 	return paths, nil
 }
 
-// compile loads the plugin's code, from the cache if it is there.
+// compile loads the plugin's code, from the cache if it is there. The code of a
+// plugin that is asked rarely stays there until it is.
 func (h *Host) compile(ctx context.Context, p *plugin, wasm []byte) error {
+	if !p.hot() && h.cache.has(p.locked.SHA256, p.locked.Trusted) {
+		p.cacheHit = true
+		return nil
+	}
 	begin := time.Now()
 	prog, hit, err := h.program(ctx, p, wasm)
 	if err != nil {
@@ -246,12 +275,8 @@ func (h *Host) compile(ctx context.Context, p *plugin, wasm []byte) error {
 
 // program compiles the plugin's code, or loads it from the cache (hit).
 func (h *Host) program(ctx context.Context, p *plugin, wasm []byte) (_ *program, hit bool, err error) {
-	return h.cache.load(func() (*program, error) {
-		return openProgram(ctx, compileSpec{
-			cache: h.cache.CompilationCache, pages: p.locked.Limits.MemoryPages, trusted: p.locked.Trusted,
-			features: p.features, granted: p.locked.Capabilities,
-		}, wasm)
-	})
+	spec := compileSpec{pages: p.locked.Limits.MemoryPages, trusted: p.locked.Trusted, features: p.features, granted: p.locked.Capabilities}
+	return h.cache.load(ctx, spec, wasm, p.locked.SHA256)
 }
 
 // reload reads a cold plugin again whose code was dropped, and accepts nothing
@@ -261,7 +286,7 @@ func (h *Host) reload(ctx context.Context, p *plugin) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found := Digest(wasm); found != p.locked.SHA256 {
+	if found := h.sources.digest(p.locked, wasm); found != p.locked.SHA256 {
 		return nil, &Mismatch{Plugin: p.locked.Name, Field: "sha256", Locked: quote(p.locked.SHA256), Found: quote(found),
 			Fix: "the file was changed while the server runs; restore it"}
 	}

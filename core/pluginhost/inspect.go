@@ -26,7 +26,10 @@ type Inspection struct {
 // Inspect reads a plugin's file and checks that it conforms to the ABI: a valid
 // manifest, the exports of its points, no import beyond the capabilities it
 // declares. The error names everything that is wrong.
-func Inspect(wasm []byte) (*Inspection, error) {
+func Inspect(wasm []byte) (*Inspection, error) { return inspect(wasm, Digest(wasm)) }
+
+// inspect is Inspect of a file whose digest is known.
+func inspect(wasm []byte, digest string) (*Inspection, error) {
 	file, err := wasmfile.Parse(wasm)
 	if err != nil {
 		return nil, err
@@ -35,7 +38,7 @@ func Inspect(wasm []byte) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	ins := &Inspection{Manifest: manifest, SHA256: Digest(wasm), Size: len(wasm), Imports: file.Imports, Exports: file.Exports}
+	ins := &Inspection{Manifest: manifest, SHA256: digest, Size: len(wasm), Imports: file.Imports, Exports: file.Exports}
 	for _, m := range file.Memories {
 		ins.MemoryPages += m.Min
 	}

@@ -3,7 +3,9 @@ package pluginhost
 // Instructions that the meter has to know by name.
 const (
 	opBlock, opLoop, opIf      = 0x02, 0x03, 0x04
-	opEnd                      = 0x0b
+	opUnreachable, opEnd       = 0x00, 0x0b
+	opDrop                     = 0x1a
+	memoryFill                 = 0x0b // of opMore
 	opBrTable                  = 0x0e
 	opCall, opCallIndirect     = 0x10, 0x11
 	opSelectTyped              = 0x1c

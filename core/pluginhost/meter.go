@@ -57,6 +57,7 @@ const (
 	sectionImport    = 2
 	sectionFunction  = 3
 	sectionTable     = 4
+	sectionMemory    = 5
 	sectionGlobal    = 6
 	sectionExport    = 7
 	sectionStart     = 8
@@ -93,22 +94,30 @@ func metered(wasm []byte) (with, without []byte, err error) {
 		return nil, nil, err
 	}
 	without = m.join(wasm)
+	if err := m.rewrite(m.codeSection); err != nil {
+		return nil, nil, err
+	}
+	return m.join(wasm), without, nil
+}
+
+// rewrite puts the meter into the sections; code is what it does to the code.
+func (m *meter) rewrite(code func(body []byte) ([]byte, error)) error {
 	for _, step := range []struct {
 		id byte
 		do func(body []byte) ([]byte, error)
 	}{
 		{sectionType, m.typeSection}, {sectionImport, m.importSection}, {sectionFunction, m.functionSection},
 		{sectionGlobal, m.globalSection}, {sectionExport, m.exportSection}, {sectionStart, m.startSection},
-		{sectionElement, m.elementSection}, {sectionCode, m.codeSection},
+		{sectionElement, m.elementSection}, {sectionCode, code},
 	} {
 		out, err := step.do(m.sections[step.id])
 		if err != nil {
-			return nil, nil, fmt.Errorf("section %d: %w", step.id, err)
+			return fmt.Errorf("section %d: %w", step.id, err)
 		}
 		m.sections[step.id] = out
 		m.have[step.id] = m.have[step.id] || len(out) > 0
 	}
-	return m.join(wasm), without, nil
+	return nil
 }
 
 // join writes the sections.

@@ -12,7 +12,8 @@ import (
 )
 
 // Precompile writes a cache seed to dir: the machine code of the plugins,
-// compressed, at <cache version>/<entry>.zst. A Host whose CacheSeed is that
+// compressed, at <cache version>/<entry>.zst, and what it is, at <cache
+// version>/<code>.json. A Host whose CacheSeed is that
 // directory compiles nothing, as long as it is of the same build and
 // architecture, runs on the same set of processor features, and its lock does
 // not mark the plugin trusted; any other compiles for itself. Equal plugins
@@ -26,16 +27,21 @@ func Precompile(ctx context.Context, dir string, plugins ...[]byte) (err error) 
 	if err := compileInto(ctx, raw, plugins); err != nil {
 		return err
 	}
-	entries, err := filepath.Glob(filepath.Join(raw, versionPrefix+"*", "*"))
+	files, err := filepath.Glob(filepath.Join(raw, versionPrefix+"*", "*"))
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if !isDigest(filepath.Base(e)) {
-			continue
+	for _, from := range files {
+		to := filepath.Join(dir, filepath.Base(filepath.Dir(from)), filepath.Base(from))
+		err := os.MkdirAll(filepath.Dir(to), 0o755)
+		switch {
+		case err != nil:
+		case isDigest(filepath.Base(from)):
+			err = compress(to+seedSuffix, from)
+		default:
+			err = os.Rename(from, to)
 		}
-		to := filepath.Join(dir, filepath.Base(filepath.Dir(e)), filepath.Base(e)+seedSuffix)
-		if err := compress(to, e); err != nil {
+		if err != nil {
 			return fmt.Errorf("precompile: %w", err)
 		}
 	}
@@ -53,9 +59,8 @@ func compileInto(ctx context.Context, dir string, plugins [][]byte) (err error) 
 		if err != nil {
 			return fmt.Errorf("precompile: %w", err)
 		}
-		prog, err := openProgram(ctx, compileSpec{
-			cache: cache.CompilationCache, pages: maxMemoryPages, features: ins.features, granted: ins.Manifest.Capabilities,
-		}, wasm)
+		spec := compileSpec{pages: maxMemoryPages, features: ins.features, granted: ins.Manifest.Capabilities}
+		prog, _, err := cache.load(ctx, spec, wasm, ins.SHA256)
 		if err != nil {
 			return fmt.Errorf("precompile %s: %w", ins.Manifest.Name, err)
 		}
@@ -70,22 +75,10 @@ func compress(to, from string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
 	// One worker, because the split of the work shows in the output.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
 	if err != nil {
 		return err
 	}
 	return errors.Join(os.WriteFile(to, enc.EncodeAll(data, nil), 0o644), enc.Close())
-}
-
-// CacheSum returns the file that must lie beside an entry of the compile cache
-// for a host to use it: its name and content. Who puts an entry into a cache by
-// other means than a seed vouches for it.
-func CacheSum(entry string, data []byte) (name string, text []byte) {
-	sum := newSum()
-	_, _ = sum.Write(data) // never fails
-	return entry + sumSuffix, sumText(entry, int64(len(data)), sum.Sum32())
 }

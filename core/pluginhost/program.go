@@ -26,8 +26,7 @@ type program struct {
 }
 
 // compileSpec is how a plugin is compiled. It is the one place where that is
-// decided: what enters wazero's cache key (the bytes, with the meter in them)
-// must be equal when the bundle is precompiled and when a server opens it.
+// decided, when the bundle is precompiled and when a server opens it.
 type compileSpec struct {
 	cache    wazero.CompilationCache
 	pages    uint32           // memory limit; not part of the code
@@ -49,32 +48,44 @@ func (s compileSpec) runtime(ctx context.Context) wazero.Runtime {
 // stack[0].
 type hostFunc func(in *instance, stack []uint64)
 
-// openProgram compiles the module, or loads it from the cache, and links the
-// host functions it imports.
-func openProgram(ctx context.Context, spec compileSpec, wasm []byte) (_ *program, err error) {
-	// A trusted plugin runs without the meter, but has to pass its checks.
-	with, without, err := metered(wasm)
-	if err != nil {
-		return nil, fmt.Errorf("meter: %w", err)
-	}
-	if wasm = with; spec.trusted {
-		wasm = without
-	}
+// openProgram compiles the module, or takes its code from the cache, and links
+// the host functions it imports.
+func openProgram(ctx context.Context, spec compileSpec, module []byte) (_ *program, err error) {
 	r := spec.runtime(ctx)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	workers := experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
-	compiled, err := r.CompileModule(workers, wasm)
+	compiled, err := compile(ctx, r, module)
 	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
+		return nil, err
 	}
 	if err := link(ctx, r, compiled.ImportedFunctions(), spec.granted); err != nil {
 		return nil, err
 	}
 	return &program{runtime: r, compiled: compiled, users: 1}, nil
+}
+
+func compile(ctx context.Context, r wazero.Runtime, module []byte) (wazero.CompiledModule, error) {
+	compiled, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), module)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	return compiled, nil
+}
+
+// runnable is the module as it is compiled: with the meter in it, unless the
+// plugin is trusted. That one has to pass the meter's checks as well.
+func runnable(wasm []byte, trusted bool) ([]byte, error) {
+	with, without, err := metered(wasm)
+	if err != nil {
+		return nil, fmt.Errorf("meter: %w", err)
+	}
+	if trusted {
+		return without, nil
+	}
+	return with, nil
 }
 
 // link gives the runtime one host module for each import module, holding

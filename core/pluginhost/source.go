@@ -21,6 +21,17 @@ type Sources struct {
 	// OCI returns the wasm of "<reference>@sha256:<digest of the manifest>", from
 	// a local store or a registry, checked against that digest; nil = none.
 	OCI func(ctx context.Context, reference string) ([]byte, error)
+
+	embedded map[string]string // digests of Embedded's files that were made with them
+}
+
+// digest is the SHA-256 of a plugin's bytes as Read returned them. What is part of
+// the binary is not hashed at every start.
+func (s Sources) digest(p LockedPlugin, wasm []byte) string {
+	if kind, name, err := p.parseSource(); err == nil && kind == sourceEmbedded && s.embedded[name] != "" {
+		return s.embedded[name]
+	}
+	return Digest(wasm)
 }
 
 // Read returns the bytes of a plugin. They are read once and those very bytes
@@ -98,14 +109,15 @@ func readBounded(file fs.File, limit int64) (_ []byte, err error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", info.Name())
 	}
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
+	// A file that grows meanwhile is read to its end, or to the limit.
+	data := bytes.NewBuffer(make([]byte, 0, min(info.Size(), limit)+bytes.MinRead))
+	if _, err := data.ReadFrom(io.LimitReader(file, limit+1)); err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > limit {
+	if int64(data.Len()) > limit {
 		return nil, fmt.Errorf("%s is larger than the %d bytes allowed", info.Name(), limit)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // oneFile is a file system of one file in memory.

@@ -26,14 +26,19 @@ const acceptFix = "if the change is wanted, review it with `cleat plugin inspect
 // Verify compares a plugin's file with its entry in the lock, without running
 // it. The error joins a *Mismatch for every field that differs.
 func Verify(locked LockedPlugin, wasm []byte) (*Inspection, error) {
+	return verify(locked, wasm, Digest(wasm))
+}
+
+// verify is Verify of a file whose digest is known.
+func verify(locked LockedPlugin, wasm []byte, digest string) (*Inspection, error) {
 	var errs []error
 	differ := func(field, want, found, fix string) {
 		if want != found {
 			errs = append(errs, &Mismatch{Plugin: locked.Name, Field: field, Locked: quote(want), Found: quote(found), Fix: fix})
 		}
 	}
-	differ("sha256", locked.SHA256, Digest(wasm), acceptFix)
-	ins, err := Inspect(wasm)
+	differ("sha256", locked.SHA256, digest, acceptFix)
+	ins, err := inspect(wasm, digest)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("plugin %s: %w", locked.Name, err))
 	}

@@ -29,7 +29,7 @@ func bundleOptions(b *testing.B) Options {
 		b.Fatal(err)
 	}
 	const payload = "../internal/embed/payload/files/"
-	return Options{Lock: text, Embedded: os.DirFS(payload + "plugins"), CacheSeed: os.DirFS(payload + "plugincache"), CacheDir: filepath.Join(b.TempDir(), "cache")}
+	return Options{Lock: text, EmbeddedLock: text, Embedded: os.DirFS(payload + "plugins"), CacheSeed: os.DirFS(payload + "plugincache"), CacheDir: filepath.Join(b.TempDir(), "cache")}
 }
 
 // BenchmarkStart opens ten plugins of the bundle: cold with an empty cache beside

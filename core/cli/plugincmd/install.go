@@ -261,12 +261,11 @@ func (i *installer) placements(index *pluginarchive.Index, withCode bool) ([]plu
 			if !withCode {
 				continue
 			}
-			to := filepath.Join(i.cacheDir, filepath.FromSlash(strings.TrimSuffix(rest, ".zst")))
-			var sum string
-			if sum, err = decompress(from, filepath.Base(to)); err == nil {
-				list = append(list, pluginarchive.Placement{From: from, To: to, Mode: 0o600},
-					pluginarchive.Placement{From: sum, To: filepath.Join(filepath.Dir(to), filepath.Base(sum)), Mode: 0o600})
+			plain, compressed := strings.CutSuffix(rest, ".zst")
+			if compressed {
+				err = decompress(from)
 			}
+			list = append(list, pluginarchive.Placement{From: from, To: filepath.Join(i.cacheDir, filepath.FromSlash(plain)), Mode: 0o600})
 		}
 		if err != nil {
 			return nil, err
@@ -355,23 +354,20 @@ func mergeSignatures(from, to string) error {
 // maxCode bounds what comes out of one compressed entry of compiled code.
 const maxCode = 512 << 20
 
-// decompress replaces a file by what it holds, an entry of the compile cache, and
-// writes the checksum that belongs beside the entry into another.
-func decompress(path, entry string) (sum string, err error) {
+// decompress replaces a file by what it holds, an entry of the compile cache.
+func decompress(path string) error {
 	data, err := pluginhost.ReadFile(path, maxCode)
 	if err != nil {
-		return "", err
+		return err
 	}
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxCode))
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer z.Close()
 	plain, err := z.DecodeAll(data, nil)
 	if err != nil {
-		return "", fmt.Errorf("compiled code %s: %w", filepath.Base(path), err)
+		return fmt.Errorf("compiled code %s: %w", filepath.Base(path), err)
 	}
-	name, text := pluginhost.CacheSum(entry, plain)
-	sum = filepath.Join(filepath.Dir(path), name)
-	return sum, errors.Join(os.WriteFile(path, plain, 0o600), os.WriteFile(sum, text, 0o600))
+	return os.WriteFile(path, plain, 0o600)
 }
