@@ -74,7 +74,7 @@ func rules() []rule {
 			why: "a plugin of ours has no more than anybody's"},
 		{who: []string{components}, not: []string{components, embed, pluginhost, wiring, commands},
 			why: "a component takes functions and interfaces; core/node joins it to others"},
-		{who: []string{embed}, not: []string{components, pluginhost, wiring, commands},
+		{who: []string{embed}, not: []string{components, pluginhost, wiring, commands}, code: true,
 			why: "an embedded program is started by a component, through core/node"},
 		{who: []string{pluginhost}, not: []string{components, embed, wiring, commands, "core/config/..."},
 			why: "it answers through core/extension and takes what it needs as options"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -137,6 +138,9 @@ func parseNumber(n json.Number) (any, error) {
 
 // AppendJSON appends v as canonical JSON; v is what ParseJSON returns.
 func AppendJSON(dst []byte, v any) ([]byte, error) {
+	if plain, ok := appendPlain(dst, v, 0); ok {
+		return plain, nil
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -144,4 +148,69 @@ func AppendJSON(dst []byte, v any) ([]byte, error) {
 		return nil, err
 	}
 	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+}
+
+// appendPlain is AppendJSON for what most values are made of, without reflection:
+// text that needs no escapes, integers, and containers of such. ok is false for
+// anything else.
+func appendPlain(dst []byte, v any, depth int) (_ []byte, ok bool) {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...), true
+	case bool:
+		return strconv.AppendBool(dst, v), true
+	case int64:
+		return strconv.AppendInt(dst, v, 10), true
+	case string:
+		return appendText(dst, v)
+	case []any:
+		if v == nil || depth == MaxJSONDepth {
+			return nil, false
+		}
+		dst = append(dst, '[')
+		for i, e := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if dst, ok = appendPlain(dst, e, depth+1); !ok {
+				return nil, false
+			}
+		}
+		return append(dst, ']'), true
+	case map[string]any:
+		if v == nil || depth == MaxJSONDepth {
+			return nil, false
+		}
+		var room [16]string
+		keys := room[:0]
+		for key := range v {
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		dst = append(dst, '{')
+		for i, key := range keys {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if dst, ok = appendText(dst, key); !ok {
+				return nil, false
+			}
+			if dst, ok = appendPlain(append(dst, ':'), v[key], depth+1); !ok {
+				return nil, false
+			}
+		}
+		return append(dst, '}'), true
+	}
+	return nil, false
+}
+
+func appendText(dst []byte, text string) ([]byte, bool) {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return nil, false
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, text...)
+	return append(dst, '"'), true
 }

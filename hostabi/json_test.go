@@ -3,6 +3,7 @@ package hostabi_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -61,4 +62,35 @@ func FuzzCanonical(f *testing.F) {
 			t.Fatalf("%q became %q became %q, %v", text, once, twice, err)
 		}
 	})
+}
+
+// TestAppendJSON compares with encoding/json, on what has a way of its own and
+// what has not.
+func TestAppendJSON(t *testing.T) {
+	deep := any("end")
+	for range 2 * hostabi.MaxJSONDepth {
+		deep = map[string]any{"a": []any{deep}}
+	}
+	for _, v := range []any{
+		nil, true, false, int64(-5), int64(math.MaxInt64), 1.5, 5, "", "plain", `"quoted" \ back`, "tab\t", "\x7f", "ü", "<&>", "\u2028",
+		[]any{}, []any(nil), map[string]any{}, map[string]any(nil), []any{nil, "a", []any{int64(1)}, 2.5},
+		map[string]any{"b": "1", "a": "2", "": nil, "ä": true, "c\n": int64(0)}, deep,
+		map[string]any{"metadata": map[string]any{"labels": map[string]any{"z": "1", "app.kubernetes.io/name": "x"}}},
+	} {
+		var want bytes.Buffer
+		e := json.NewEncoder(&want)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		got, err := hostabi.AppendJSON([]byte("before "), v)
+		if err != nil || string(got)+"\n" != "before "+want.String() {
+			t.Errorf("%v: got %s, %v, want %s", v, got, err, want.String())
+		}
+	}
+	for _, v := range []any{math.NaN(), map[string]any{"a": make(chan int)}} {
+		if got, err := hostabi.AppendJSON(nil, v); err == nil {
+			t.Errorf("%v: got %s", v, got)
+		}
+	}
 }

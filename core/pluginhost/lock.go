@@ -20,7 +20,7 @@ const LockVersion = 1
 // MaxLockBytes bounds a lock file; MaxLockPlugins the plugins it may name.
 const (
 	MaxLockBytes   = 1 << 20
-	MaxLockPlugins = 128
+	MaxLockPlugins = 1024
 )
 
 const lockHeader = `# The plugins of this cluster and the powers each was granted.

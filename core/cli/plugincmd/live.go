@@ -3,9 +3,7 @@ package plugincmd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"time"
 
@@ -74,39 +72,21 @@ machine, it reloads its lock.`,
 		Example: "  cleat plugin " + verb + " admission-baseline --plugins-lock /etc/cleat/plugins.lock",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.lockFile == "" {
-				return errors.New("the embedded lock cannot be changed; name a file with --plugins-lock " +
-					"(`cleat plugin list -o lock` writes one to begin with)")
-			}
-			lock, _, err := c.readLock()
+			out := &printer{w: cmd.OutOrStdout()}
+			e, err := c.edit(out)
 			if err != nil {
 				return err
 			}
-			entry := lock.Find(args[0])
-			if entry == nil {
-				return fmt.Errorf("%s has no plugin %q; `cleat plugin list` shows what it has", c.lockFile, args[0])
+			entry, err := e.find(args[0])
+			if err != nil {
+				return err
 			}
-			out := &printer{w: cmd.OutOrStdout()}
 			if entry.Disabled == disabled {
 				out.linef("%s is %sd already", args[0], verb)
 				return out.err
 			}
 			entry.Disabled = disabled
-			text, err := lock.Marshal()
-			if err != nil {
-				return err
-			}
-			if err := replaceFile(c.lockFile, text); err != nil {
-				return err
-			}
-			out.linef("%s %sd in %s", args[0], verb, c.lockFile)
-			err = c.reloadServer(cmd.Context(), out)
-			var gone *localapi.Unreachable
-			if errors.As(err, &gone) && !errors.Is(gone.Err, fs.ErrPermission) {
-				out.linef("no server runs here; it takes effect at the next start")
-				return out.err
-			}
-			return err
+			return e.save(cmd.Context(), fmt.Sprintf("%s %sd in %s", args[0], verb, c.lockFile))
 		},
 	}
 }

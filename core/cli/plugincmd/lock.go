@@ -318,15 +318,23 @@ func (l *locker) readReports(files []string) error {
 
 // show prints changes; onlyPowers leaves out what every new plugin has.
 func (l *locker) show(changes []pluginhost.Change, onlyPowers bool) {
+	for _, line := range changeLines(changes, onlyPowers) {
+		l.out.linef("%s", line)
+	}
+}
+
+func changeLines(changes []pluginhost.Change, onlyPowers bool) []string {
+	var lines []string
 	for _, c := range changes {
 		if onlyPowers && !c.Power {
 			continue
 		}
 		for _, v := range c.Gained {
-			l.out.linef("  + %s: %s", c.Field, v)
+			lines = append(lines, "  + "+c.Field+": "+v)
 		}
 		for _, v := range c.Lost {
-			l.out.linef("  - %s: %s", c.Field, v)
+			lines = append(lines, "  - "+c.Field+": "+v)
 		}
 	}
+	return lines
 }

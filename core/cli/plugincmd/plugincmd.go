@@ -56,8 +56,8 @@ a server refuses to start when a plugin differs from its lock.`,
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.lockFile, "plugins-lock", os.Getenv("CLEAT_PLUGINS_LOCK"), "plugins.lock to use (default: CLEAT_PLUGINS_LOCK, or the lock of the embedded bundle)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
-	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.reload(), c.replay(),
-		c.push(), c.sign(), c.pull(), c.bundle(), c.install())
+	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.promote(), c.remove(),
+		c.reload(), c.replay(), c.push(), c.sign(), c.pull(), c.bundle(), c.install())
 	return cmd
 }
 

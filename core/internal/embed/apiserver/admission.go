@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -171,6 +173,9 @@ func (p *pluginAdmission) conclude(ctx context.Context, a admission.Attributes, 
 	for _, w := range res.Warnings {
 		warning.AddWarning(ctx, "", w)
 	}
+	if !audited(ctx) {
+		res.AuditAnnotations = nil // nobody would read them, and checking their keys takes longer than most plugins
+	}
 	for key, value := range res.AuditAnnotations {
 		plugin, name, _ := strings.Cut(key, "/")
 		// Refused is a key of another shape, and another value for one that is
@@ -193,6 +198,12 @@ func (p *pluginAdmission) conclude(ctx context.Context, a admission.Attributes, 
 		Reason:  apierrors.NewGenericServerResponse(int(res.Code), "", schema.GroupResource{}, "", "", 0, false).ErrStatus.Reason,
 		Message: message,
 	}}
+}
+
+// audited reports whether the audit log will have an event of the request.
+func audited(ctx context.Context) bool {
+	event := audit.AuditContextFrom(ctx)
+	return event != nil && event.GetEventLevel().GreaterOrEqual(auditinternal.LevelMetadata)
 }
 
 // versioned gives obj in the version the client asked in.

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/informers"
@@ -335,7 +337,15 @@ func TestWarningsAndAnnotations(t *testing.T) {
 	}}
 	a := newAdmission(t, p)
 	var r recorder
-	ctx := warning.WithWarningRecorder(t.Context(), &r)
+	ctx := audit.WithAuditContext(warning.WithWarningRecorder(t.Context(), &r))
+	unaudited := &annotated{attributes(admission.Create, pod(), nil), map[string]string{}}
+	if err := a.Validate(ctx, unaudited, objects()); err != nil || len(unaudited.taken) > 0 {
+		t.Errorf("without an audit log: %v, annotations %v", err, unaudited.taken)
+	}
+	r.warnings = nil
+	if err := audit.AuditContextFrom(ctx).Init(audit.RequestAuditConfig{Level: auditinternal.LevelMetadata}, nil); err != nil {
+		t.Fatal(err)
+	}
 	attrs := &annotated{attributes(admission.Create, pod(), nil), map[string]string{}}
 	if err := a.Admit(ctx, attrs, objects()); err != nil {
 		t.Fatalf("an annotation nobody can store became a verdict: %v", err)

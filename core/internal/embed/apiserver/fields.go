@@ -184,6 +184,12 @@ func mapOf(v reflect.Value) (any, error) {
 		return nil, nil
 	}
 	m := make(map[string]any, v.Len())
+	if labels, ok := v.Interface().(map[string]string); ok {
+		for key, value := range labels {
+			m[key] = value
+		}
+		return m, nil
+	}
 	for each := v.MapRange(); each.Next(); {
 		below, err := jsonOf(each.Value())
 		if err != nil {
