@@ -62,6 +62,8 @@ deps-test: ## Install the Debian packages that the tests need as well
 
 .PHONY: bench-plugins
 bench-plugins: build golden ## Measure one policy as a plugin in each language, in CEL and as a webhook, side by side (as root)
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -run '^$$' -bench BenchmarkStart -benchtime 20x ./core/pluginhost
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -v -run TestStep ./core/internal/embed/apiserver
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 60m -count 1 -v -run TestAdmission ./test/bench/admission
 
 .PHONY: check

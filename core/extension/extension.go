@@ -104,11 +104,12 @@ type AdmissionRequest struct {
 	// map[string]any, []any, string, bool, int64, float64, nil. A nil map is
 	// an absent object (Object on DELETE, OldObject on CREATE).
 	Object, OldObject func() (map[string]any, error)
-	// Read calls yield with what Object has at a field path: once, with nil for
-	// nothing there, and in the case of a path with [*] for each value in the order
-	// of the document. It costs less than Object; nil = there is no such way. Unlike
-	// the others it may be called often.
-	Read func(path []hostabi.PathSegment, yield func(any) error) error
+	// Read appends what Object has at a field path, each value in the encoding of
+	// the ABI: one, null for nothing there, or in the case of a path with [*] as
+	// many as there are, in the order of the document. It costs less than Object;
+	// nil = there is no such way. Unlike the others it may be called often. The error
+	// may be hostabi.ErrValueSize.
+	Read func(dst []byte, path []hostabi.PathSegment) (out []byte, values uint32, err error)
 	// NamespaceLabels are the labels of Namespace, nil for cluster-scoped objects.
 	NamespaceLabels func() (map[string]string, error)
 }

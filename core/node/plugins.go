@@ -55,8 +55,8 @@ type pluginSide struct {
 }
 
 type lastFault struct {
-	text string
-	at   time.Time
+	version, text string
+	at            time.Time
 }
 
 // newPluginSide makes the units; admin is the path of an administrator's
@@ -124,12 +124,8 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 	if err != nil {
 		return pluginhost.Options{}, err
 	}
-	keys, err := pluginregistry.ReadPublicKeys(paths.PluginKeys)
-	if err != nil {
-		return pluginhost.Options{}, err
-	}
 	source := &pluginregistry.Source{
-		Store: pluginregistry.StoreIn(cfg.PluginsDir), PluginsDir: cfg.PluginsDir, Keys: keys, Logger: logger,
+		Store: pluginregistry.StoreIn(cfg.PluginsDir), PluginsDir: cfg.PluginsDir, Logger: logger,
 		Client: pluginregistry.NewClient(pluginregistry.Options{Registries: registries, Logger: logger}),
 	}
 	lock, err := payload.Lock()
@@ -141,7 +137,13 @@ func pluginOptions(cfg *config.Config, data paths.Data, logger *slog.Logger) (pl
 		OCI:      source.Read,
 		Renderer: Renderer(),
 		VerifySigner: func(_ context.Context, p pluginhost.LockedPlugin, wasm []byte) error {
-			return source.VerifySigner(p.Source, p.Signer, wasm)
+			keys, err := pluginregistry.ReadPublicKeys(paths.PluginKeys) // as they are now
+			if err != nil {
+				return err
+			}
+			trusting := *source
+			trusting.Keys = keys
+			return trusting.VerifySigner(p.Source, p.Signer, wasm)
 		},
 	}, nil
 }
@@ -208,7 +210,7 @@ func (s *pluginSide) statuses() map[string]crd.PluginServer {
 			P50: latency(&p.Latency, 0.5), P99: latency(&p.Latency, 0.99),
 			Memory: resource.NewQuantity(int64(p.Memory), resource.BinarySI).String(),
 		}
-		if last, ok := s.last[p.Name]; ok {
+		if last, ok := s.last[p.Name]; ok && last.version == p.Version {
 			status.LastFault = crd.Clip(last.text, crd.MaxLastFault)
 			if time.Since(last.at) < recentFault {
 				status.Health = crd.PluginDegraded
@@ -259,7 +261,7 @@ func (s *pluginSide) observe(n pluginhost.Notice) {
 	warning := !slices.Contains([]pluginhost.NoticeKind{pluginhost.NoticeOn, pluginhost.NoticeReloaded}, n.Kind)
 	if n.Kind == pluginhost.NoticeFault && n.Plugin != "" {
 		s.mu.Lock()
-		s.last[n.Plugin] = lastFault{n.Detail, time.Now()}
+		s.last[n.Plugin] = lastFault{n.Version, n.Detail, time.Now()}
 		s.mu.Unlock()
 	}
 	s.status.Notify(pluginstatus.Notice{Plugin: n.Plugin, Reason: reasons[n.Kind], Warning: warning, Message: message})

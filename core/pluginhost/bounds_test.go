@@ -76,6 +76,9 @@ func TestPipe(t *testing.T) {
 func TestOneLineOfWords(t *testing.T) {
 	const words = "denied\x1b[2J\x07\r\nfake: line"
 	const want = "denied [2J   fake: line"
+	if got := oneLine("a\u009bb\u202ec\u2028d\u2067 ü"); got != "a b c d  ü" {
+		t.Errorf("got %q", got)
+	}
 	say := func(call []byte, result int32) []byte {
 		return guesttest.Code(guesttest.I32(guesttest.DataAddress), guesttest.I32(int32(len(words))), call, guesttest.Drop(), guesttest.I32(result))
 	}

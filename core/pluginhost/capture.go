@@ -104,7 +104,7 @@ func (h *Host) faulted(g *generation, p *plugin, c *call, f *Fault) {
 		id = h.keep(p, c, 0, f)
 	}
 	h.onTrial(g, p, f)
-	h.notify(Notice{Kind: NoticeFault, Plugin: p.locked.Name, Detail: f.describe(), Advice: f.Advice, Capture: id})
+	h.notify(Notice{Kind: NoticeFault, Plugin: p.locked.Name, Version: p.locked.Version, Detail: f.describe(), Advice: f.Advice, Capture: id})
 }
 
 // keepDecision captures a denial or mutation when decisions are captured.

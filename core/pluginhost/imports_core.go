@@ -157,7 +157,7 @@ func coreRandom(in *instance, stack []uint64) {
 // message it left in memory: UTF-16, its byte length in the word before.
 func envAbort(in *instance, stack []uint64) {
 	message := in.utf16(uint32(stack[0]))
-	panic(fmt.Errorf("abort: %s (line %d)", message, uint32(stack[2])))
+	panic(fmt.Errorf("abort: %s (line %d)", oneLine(message), uint32(stack[2])))
 }
 
 func (in *instance) utf16(ptr uint32) string {

@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/cleat-dev/cleat/hostabi/wire"
@@ -185,14 +186,20 @@ func requestWarn(in *instance, stack []uint64) {
 	stack[0] = 0
 }
 
-// oneLine takes control characters out of text that ends in an HTTP header.
+// oneLine takes out of text what would let it pose as more than one line of plain
+// text, in an HTTP header or on a terminal: control characters, line separators
+// and those that turn the direction of writing.
 func oneLine(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if disruptive(r) {
 			return ' '
 		}
 		return r
 	}, text))
+}
+
+func disruptive(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 func requestAudit(in *instance, stack []uint64) {

@@ -191,7 +191,7 @@ func isDigest(s string) bool {
 }
 
 func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '�' })
+	return !strings.ContainsFunc(s, func(r rune) bool { return disruptive(r) || r == '�' })
 }
 
 func checkNames[T ~string](fail func(string, ...any), field string, got, known []T) {

@@ -17,6 +17,7 @@ const (
 type Notice struct {
 	Kind    NoticeKind
 	Plugin  string // "" when it is about all
+	Version string // of the plugin
 	Detail  string // one line
 	Advice  string // what to do, if there is anything
 	Capture string // id of the capture, "" if none was taken

@@ -203,12 +203,12 @@ func (p *plugin) noteOutcome(fault string) {
 	if state == BreakerOpen {
 		p.log.Error("plugin switched off after repeated faults", "faults", breakerFaults, "last", fault,
 			"failure_policy", p.locked.FailurePolicy)
-		p.host.notify(Notice{Kind: NoticeOff, Plugin: p.locked.Name, Advice: "it is tried again from time to time",
+		p.host.notify(Notice{Kind: NoticeOff, Plugin: p.locked.Name, Version: p.locked.Version, Advice: "it is tried again from time to time",
 			Detail: fmt.Sprintf("switched off after %d faults in a row, failure policy %s; the last: %s", breakerFaults, p.locked.FailurePolicy, fault)})
 		return
 	}
 	p.log.Info("plugin works again")
-	p.host.notify(Notice{Kind: NoticeOn, Plugin: p.locked.Name, Detail: "works again"})
+	p.host.notify(Notice{Kind: NoticeOn, Plugin: p.locked.Name, Version: p.locked.Version, Detail: "works again"})
 }
 
 func (p *plugin) openFault(c *call, retry time.Duration, last string) *Fault {

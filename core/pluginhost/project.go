@@ -49,22 +49,18 @@ func (p *projection) appendValue(dst []byte, object map[string]any) ([]byte, err
 }
 
 // appendRead is appendValue with a function that finds the values.
-func (p *projection) appendRead(dst []byte, read func([]hostabi.PathSegment, func(any) error) error) ([]byte, error) {
-	head, count := len(dst), uint32(0)
+func (p *projection) appendRead(dst []byte, read func([]byte, []hostabi.PathSegment) ([]byte, uint32, error)) ([]byte, error) {
+	head := len(dst)
 	if p.each {
 		dst = wire.AppendList(dst, 0)
 	}
-	err := read(p.steps, func(value any) (err error) {
-		count++
-		if dst, err = hostabi.AppendValue(dst, value); err == nil && len(dst)-head > hostabi.MaxValueBytes {
-			err = hostabi.ErrValueSize
-		}
-		return err
-	})
-	if err != nil {
+	dst, count, err := read(dst, p.steps)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if p.each {
+	case len(dst)-head > hostabi.MaxValueBytes:
+		return nil, hostabi.ErrValueSize
+	case p.each:
 		binary.LittleEndian.PutUint32(dst[head+1:], count)
 	}
 	return dst, nil

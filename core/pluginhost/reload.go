@@ -175,11 +175,11 @@ func (h *Host) rollBack(g *generation, p *plugin, f *Fault) {
 	h.current.Store(back)
 	h.retire(g)
 	h.retire(before)
+	const advice = "plugins.lock still names the new version; put the old one back, or correct it and reload"
 	h.log.Error("plugins rolled back: the new generation failed on trial", "plugin", p.locked.Name, "version", p.locked.Version,
-		"generation", back.number, "error", f)
-	h.notify(Notice{Kind: NoticeRolledBack, Plugin: p.locked.Name,
-		Detail: fmt.Sprintf("%s failed on trial and was replaced by the generation before: %s", p.title(), f.describe()),
-		Advice: "plugins.lock still names the new version; put the old one back, or correct it and reload"})
+		"generation", back.number, "error", f, "advice", advice)
+	h.notify(Notice{Kind: NoticeRolledBack, Plugin: p.locked.Name, Version: p.locked.Version, Advice: advice,
+		Detail: fmt.Sprintf("%s failed on trial and was replaced by the generation before: %s", p.title(), f.describe())})
 }
 
 // find returns the admission plugin of that name.

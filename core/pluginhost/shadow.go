@@ -87,7 +87,7 @@ func (r *shadowRun) run(decided Outcome) {
 	r.p.log.Warn("shadow decided otherwise", "version", r.p.locked.Version, "decided", r.main.locked.Version,
 		"hook", r.hook.export(), "request", r.req.ID, "resource", r.req.Resource, "namespace", r.req.Namespace, "name", r.req.Name,
 		"was", cut(string(want), maxLine), "would", cut(string(got), maxLine), "differences", n)
-	r.host.notify(Notice{Kind: NoticeDiffers, Plugin: r.p.locked.Name,
+	r.host.notify(Notice{Kind: NoticeDiffers, Plugin: r.p.locked.Name, Version: r.p.locked.Version,
 		Detail: "shadow " + r.p.locked.Version + " decided otherwise than " + r.main.locked.Version + " about " + r.req.Resource + " " +
 			r.req.Namespace + "/" + r.req.Name + ": would " + cut(string(got), 300) + ", was " + cut(string(want), 300)})
 }

@@ -89,7 +89,7 @@ func (c *Client) each(ctx context.Context, ref Reference, try func(*remote.Repos
 		if err == nil {
 			return nil
 		}
-		err = c.explain(e, ref, err)
+		err = c.explain(ctx, e, ref, err)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (c *Client) each(ctx context.Context, ref Reference, try func(*remote.Repos
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return join(errs...)
 }
 
 // fetchManifest returns a manifest by tag or digest; what it points to is

@@ -22,21 +22,20 @@ var ErrNotFound = errors.New("not found")
 
 // explain says what went wrong at an endpoint and what to do about it. Addresses
 // are left out, since those of redirects may hold credentials.
-func (c *Client) explain(e endpoint, ref Reference, err error) error {
+func (c *Client) explain(ctx context.Context, e endpoint, ref Reference, err error) error {
 	where := "registry " + e.Host
 	if e.mirrorOf != "" {
 		where = fmt.Sprintf("mirror %s of %s", e.Host, e.mirrorOf)
 	}
-	return fmt.Errorf("%s: %w", where, c.reason(e, ref, err))
+	return fmt.Errorf("%s: %w", where, c.reason(ctx, e, ref, err))
 }
 
-func (c *Client) reason(e endpoint, ref Reference, err error) error {
-	var (
-		dns      *net.DNSError
-		response *errcode.ErrorResponse
-	)
+func (c *Client) reason(ctx context.Context, e endpoint, ref Reference, err error) error {
+	var response *errcode.ErrorResponse
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	// The context is asked and not the error: a connection that was not made in
+	// time is a context.DeadlineExceeded to errors.Is as well.
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("no end after %s: the registry is too slow or hangs", c.timeout)
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
@@ -46,10 +45,9 @@ func (c *Client) reason(e endpoint, ref Reference, err error) error {
 		return c.responseReason(e, ref, response)
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return fmt.Errorf("asks for a user and password; set configs.%q.auth in registries.yaml, or log in with a tool that writes ~/.docker/config.json", e.Host)
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Errorf("no machine is called %s; check the name, or name a mirror in registries.yaml", dns.Name)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("refused the connection: nothing listens there; check host and port")
+	}
+	if reason := dialReason(err); reason != nil {
+		return reason
 	}
 	if reason := tlsReason(e, err); reason != nil {
 		return reason
@@ -58,7 +56,7 @@ func (c *Client) reason(e endpoint, ref Reference, err error) error {
 	if errors.As(err, &u) {
 		var timeout interface{ Timeout() bool }
 		if errors.As(u.Err, &timeout) && timeout.Timeout() {
-			return errors.New("does not answer; check host, port and firewall")
+			return errors.New("is connected and does not answer; try again later, or name a mirror in registries.yaml")
 		}
 		return printable(u.Err)
 	}
@@ -79,6 +77,32 @@ func (c *Client) responseReason(e endpoint, ref Reference, r *errcode.ErrorRespo
 		return fmt.Errorf("%w: there is no %s%s; check name and tag, and whether these credentials may see it", ErrNotFound, ref, said)
 	}
 	return fmt.Errorf("answered %d %s%s", r.StatusCode, http.StatusText(r.StatusCode), said)
+}
+
+// dialReason says why there is no connection, nil if there is one.
+func dialReason(err error) error {
+	var (
+		dns *net.DNSError
+		op  *net.OpError
+	)
+	if errors.As(err, &op) && op.Op == "proxyconnect" {
+		return fmt.Errorf("the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY) does not help: %w; "+
+			"correct it, or list the host in NO_PROXY", printable(op.Err))
+	}
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("no machine is called %s; check the spelling, or name a mirror in registries.yaml", dns.Name)
+	case errors.As(err, &dns):
+		return fmt.Errorf("the name %s cannot be looked up (%s); check the spelling and this machine's DNS, or name a mirror in registries.yaml",
+			dns.Name, clip(dns.Err))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("refused the connection: nothing listens there; check host and port, or name a mirror in registries.yaml")
+	case op != nil && op.Op == "dial" && op.Timeout():
+		return fmt.Errorf("no connection in %s; check host, port and firewall, or name a mirror in registries.yaml", dialTimeout)
+	case op != nil && op.Op == "dial":
+		return fmt.Errorf("no connection (%w); check host, port and routes, or name a mirror in registries.yaml", printable(op.Err))
+	}
+	return nil
 }
 
 func tlsReason(e endpoint, err error) error {

@@ -35,7 +35,7 @@ func (c *Client) Pull(ctx context.Context, ref Reference) (*Pulled, error) {
 	var sigErr, reportErr error
 	p.Signatures, sigErr = c.fetchSignatures(ctx, p.Reference)
 	p.Reports, reportErr = c.fetchReports(ctx, p.Reference)
-	p.Incomplete = errors.Join(sigErr, reportErr)
+	p.Incomplete = join(sigErr, reportErr)
 	return p, nil
 }
 
@@ -146,7 +146,7 @@ func ignoreNone(err error) error {
 		for _, e := range joined.Unwrap() {
 			rest = append(rest, ignoreNone(e))
 		}
-		return errors.Join(rest...)
+		return join(rest...)
 	}
 	if errors.Is(err, errNone) || errors.Is(err, ErrNotFound) {
 		return nil

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -82,7 +84,7 @@ func (c *Client) atOrigin(ctx context.Context, ref Reference, what string, do fu
 	e, err := c.origin(ref.Registry)
 	if err == nil {
 		if err = do(c.repository(e, ref)); err != nil {
-			err = c.explain(e, ref, err)
+			err = c.explain(ctx, e, ref, err)
 		}
 	}
 	if err != nil {
@@ -93,8 +95,12 @@ func (c *Client) atOrigin(ctx context.Context, ref Reference, what string, do fu
 
 // pushBlob uploads what the registry does not have yet.
 func pushBlob(ctx context.Context, repo *remote.Repository, d v1.Descriptor, data []byte) error {
-	if there, err := repo.Blobs().Exists(ctx, d); err == nil && there {
+	there, err := repo.Blobs().Exists(ctx, d)
+	if err == nil && there {
 		return nil
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return err // no connection; to wait for it once more helps nobody
 	}
 	return repo.Blobs().Push(ctx, d, bytes.NewReader(data))
 }

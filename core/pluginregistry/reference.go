@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"oras.land/oras-go/v2/registry"
 
@@ -122,7 +123,7 @@ func isHex(s string) bool {
 func clip(text string) string {
 	const most = 200
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r == '\ufffd' {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) || r == '\ufffd' {
 			return '?'
 		}
 		return r

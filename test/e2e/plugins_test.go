@@ -22,10 +22,12 @@ const (
 )
 
 // TestPlugins takes a plugin through its life on a running server: seen in the
-// API, captured and replayed, upgraded under load, compared as a shadow, and
-// switched off and on.
+// API, captured and replayed, told in audit log and traces, compared as a shadow,
+// upgraded under load, rolled back, and switched off and on.
 func TestPlugins(t *testing.T) {
 	n := newNode(t, newLab(t), "n1", "--plugins-lock", lockPath, "--plugins-capture", "decisions")
+	traced, tracing := collectTraces(t, n)
+	n.args = append(append(n.args, auditArgs(t, n)...), tracing...)
 	n.Must(t, "sh", "-c", "mkdir -p /etc/cleat && cleat plugin list -o lock >"+lockPath)
 	t.Logf("Ready after %.1f s", n.serve(t))
 	n.Must(t, "kubectl", "create", "namespace", "enforced")
@@ -66,6 +68,9 @@ func TestPlugins(t *testing.T) {
 		}
 	})
 
+	t.Run("audit", func(t *testing.T) { testPluginAudit(t, n) })
+	t.Run("traces", func(t *testing.T) { testPluginTraces(t, n, traced) })
+
 	t.Run("shadow", func(t *testing.T) {
 		putVersion(t, n, "0.2.0-rc.1", "shadow.wasm")
 		n.Must(t, "sh", "-c", "cleat plugin lock --shadow --accept --plugins-lock "+lockPath+" "+pluginsDir+"/shadow.wasm && cleat plugin reload")
@@ -97,6 +102,8 @@ func TestPlugins(t *testing.T) {
 		}
 		eventuallyPrints(t, n.Machine, podPatience, "0.2.1", "kubectl", "get", "plugin", "admission-baseline", "-o", "jsonpath={.status.servers[0].version}")
 	})
+
+	t.Run("roll back", func(t *testing.T) { testPluginRollBack(t, n, traced, "0.2.1") })
 
 	t.Run("charts and kustomizations", func(t *testing.T) {
 		for file, content := range map[string]string{
@@ -143,15 +150,20 @@ func TestPlugins(t *testing.T) {
 	})
 }
 
-// putVersion puts the bundle's admission-baseline into the plugins directory
-// under another version.
-func putVersion(t *testing.T, n *node, version, name string) {
+// baseline returns the bundle's admission-baseline.
+func baseline(t *testing.T) []byte {
 	t.Helper()
 	wasm, err := os.ReadFile(artefact(t, "CLEAT_BASELINE", "build/bundle/plugins/admission-baseline.wasm"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := wasmfile.Parse(wasm)
+	return wasm
+}
+
+// baselineManifest returns the manifest of the bundle's admission-baseline.
+func baselineManifest(t *testing.T) hostabi.Manifest {
+	t.Helper()
+	file, err := wasmfile.Parse(baseline(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,14 +171,29 @@ func putVersion(t *testing.T, n *node, version, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return manifest
+}
+
+// putVersion puts the bundle's admission-baseline into the plugins directory
+// under another version.
+func putVersion(t *testing.T, n *node, version, name string) {
+	t.Helper()
+	manifest := baselineManifest(t)
 	manifest.Version = version
 	text, err := json.Marshal(manifest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wasm, err = wasmfile.SetCustom(wasm, hostabi.ManifestSection, text); err != nil {
+	wasm, err := wasmfile.SetCustom(baseline(t), hostabi.ManifestSection, text)
+	if err != nil {
 		t.Fatal(err)
 	}
+	putPlugin(t, n, wasm, name)
+}
+
+// putPlugin puts a file into the plugins directory.
+func putPlugin(t *testing.T, n *node, wasm []byte, name string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, wasm, 0o644); err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ func TestHoleHostCallsInALoop(t *testing.T) {
 // TestHoleLateHostCall has a guest make one long host call as the last thing it
 // does: a verdict that comes behind the deadline is no verdict.
 func TestHoleLateHostCall(t *testing.T) {
-	stream := yamlTexts()["4 MiB of keys"]
+	stream := yamlTexts()["a file of keys"]
 	m := capable(admission("late"), hostabi.ModuleRender)
 	m.manifest.Limits.MemoryPages = 128
 	render := m.hostFunc(hostabi.ModuleRender, "render_yaml")
@@ -115,9 +115,10 @@ func TestHoleOutputFlood(t *testing.T) {
 	}
 }
 
-// yamlTexts are streams that are small and mean trouble for who parses them.
+// yamlTexts are streams, as large as an admission hook may hand over, that mean
+// trouble for who parses them.
 func yamlTexts() map[string]string {
-	const most = hostabi.MaxMessageBytes - 64
+	const most = hostabi.MaxValueBytes - 64
 	fill := func(unit string) string { return strings.Repeat(unit, most/len(unit)) }
 	long := strings.Repeat("x", 64<<10)
 	return map[string]string{
@@ -129,43 +130,43 @@ func yamlTexts() map[string]string {
 			}
 			return s
 		}(),
-		"4 MiB of [":       fill("["),
-		"4 MiB of {a: ":    fill("{a: "),
-		"4 MiB of - ":      fill("- "),
-		"4 MiB of - lines": fill("-\n"),
-		"4 MiB of ? ":      fill("? "),
-		"4 MiB of anchors": fill("- &a b\n"),
-		"4 MiB of keys": func() string {
+		"a file of [":       fill("["),
+		"a file of {a: ":    fill("{a: "),
+		"a file of - ":      fill("- "),
+		"a file of - lines": fill("-\n"),
+		"a file of ? ":      fill("? "),
+		"a file of anchors": fill("- &a b\n"),
+		"a file of keys": func() string {
 			var b strings.Builder
 			for i := 0; b.Len() < most-16; i++ {
 				fmt.Fprintf(&b, "k%d: 1\n", i)
 			}
 			return b.String()
 		}(),
-		"4 MiB of equal keys":       fill("a: 1\n"),
-		"4 MiB of documents":        fill("---\n"),
-		"4 MiB of full documents":   fill("---\na: 1\n"),
-		"4 MiB of comments":         fill("# a\n"),
-		"4 MiB of folded text":      "a: >\n" + fill("  b\n\n")[:most-16],
-		"4 MiB of quoted lines":     "a: \"" + fill("\n ")[:most-16] + "\"",
-		"4 MiB of spaces":           "a:" + fill(" ")[:most-16] + "b",
-		"4 MiB of one plain scalar": "a: " + fill("b ")[:most-16],
-		"4 MiB of merges":           "a: &a {b: 1, c: 2}\nd:\n" + fill("- {<<: *a}\n")[:most-40],
-		"4 MiB of deep indents": func() string {
+		"a file of equal keys":       fill("a: 1\n"),
+		"a file of documents":        fill("---\n"),
+		"a file of full documents":   fill("---\na: 1\n"),
+		"a file of comments":         fill("# a\n"),
+		"a file of folded text":      "a: >\n" + fill("  b\n\n")[:most-16],
+		"a file of quoted lines":     "a: \"" + fill("\n ")[:most-16] + "\"",
+		"a file of spaces":           "a:" + fill(" ")[:most-16] + "b",
+		"a file of one plain scalar": "a: " + fill("b ")[:most-16],
+		"a file of merges":           "a: &a {b: 1, c: 2}\nd:\n" + fill("- {<<: *a}\n")[:most-40],
+		"a file of deep indents": func() string {
 			var b strings.Builder
 			for i := 0; b.Len() < most-8192; i++ {
 				b.WriteString(strings.Repeat(" ", i) + "a:\n")
 			}
 			return b.String()
 		}(),
-		"4 MiB of numbers in JSON": `{"a":[` + fill("1,")[:most-16] + `1]}`,
-		"4 MiB of empty maps":      `{"a":[` + fill("{},")[:(most-16)/3*3] + `{}]}`,
-		"4 MiB of timestamps":      fill("- 2001-01-01\n"),
-		"4 MiB of octal":           fill("- 0777_7\n"),
-		"4 MiB of binary":          "a: !!binary " + fill("QUJD")[:most-40],
-		"a number of 4 MiB":        "a: " + fill("9")[:most-16],
-		"a JSON number of 4 MiB":   `{"a":` + fill("9")[:most-16] + `}`,
-		"a float of 4 MiB":         `{"a":0.` + fill("9")[:most-16] + `}`,
+		"a file of numbers in JSON":       `{"a":[` + fill("1,")[:most-16] + `1]}`,
+		"a file of empty maps":            `{"a":[` + fill("{},")[:(most-16)/3*3] + `{}]}`,
+		"a file of timestamps":            fill("- 2001-01-01\n"),
+		"a file of octal":                 fill("- 0777_7\n"),
+		"a file of binary":                "a: !!binary " + fill("QUJD")[:most-40],
+		"a number as long as a file":      "a: " + fill("9")[:most-16],
+		"a JSON number as long as a file": `{"a":` + fill("9")[:most-16] + `}`,
+		"a float as long as a file":       `{"a":0.` + fill("9")[:most-16] + `}`,
 	}
 }
 

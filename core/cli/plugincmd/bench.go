@@ -57,7 +57,8 @@ func (c *command) bench() *cobra.Command {
 would, and prints how long it took: all that admission costs but the API server's
 own work. Without --object, pods of 3 and of 20 containers are asked about. The
 object is of the first resource that the plugin's rules name, and its namespace has
-the labels that the rule selects.`,
+the labels that the rule selects. Limits and configuration are those that the
+plugin's manifest proposes, even if the lock has others.`,
 		Example: `  cleat plugin bench ./my-policy.wasm
   cleat plugin bench admission-baseline --object pod.yaml --workers 8`,
 		Args: cobra.ExactArgs(1),

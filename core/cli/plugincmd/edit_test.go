@@ -130,7 +130,7 @@ func TestPromote(t *testing.T) {
 	old.Limits = pluginhost.LockedLimits{MemoryPages: 100, DeadlineMS: 777, PoolMax: 33}
 	shadow.Limits = pluginhost.LockedLimits{MemoryPages: 600, DeadlineMS: 50, PoolMax: 2}
 	shadow.FailurePolicy = hostabi.FailurePolicyFail
-	shadow.Capabilities = append(shadow.Capabilities, "cleat_cluster_v1")
+	shadow.Capabilities = append(shadow.Capabilities, "cleat_lookup_v1")
 	shadow.Config = map[string]any{"token": "secret"}
 	shadow.ConfigSHA256 = pluginhost.Digest([]byte(`{"token":"secret"}`))
 	shadow.ConformanceSHA256 = strings.Repeat("a", 64)
@@ -139,7 +139,7 @@ func TestPromote(t *testing.T) {
 
 	reloads := b.serveReloads("")
 	out := b.must("promote", "policy")
-	wantWords(t, out, "policy 2.0.0 takes the place of 1.0.0 in "+b.lock, "+ version: 2.0.0", "+ capabilities: cleat_cluster_v1",
+	wantWords(t, out, "policy 2.0.0 takes the place of 1.0.0 in "+b.lock, "+ version: 2.0.0", "+ capabilities: cleat_lookup_v1",
 		"+ limits.memory_pages: 600", "- limits.memory_pages: 100", "- trusted: true", "it sets token; the one before set nothing", "generation 7 decides")
 	if strings.Contains(out, "secret") {
 		t.Errorf("shows a value of the config:\n%s", out)
@@ -154,6 +154,19 @@ func TestPromote(t *testing.T) {
 		t.Errorf("entry %+v\nwant  %+v", got, want)
 	}
 	b.wantError([]string{"promote", "policy"}, "has no shadow of policy")
+}
+
+// Locking again keeps what a shadow's entry says of its report, for the promotion.
+func TestShadowKeepsItsReport(t *testing.T) {
+	b := withShadow(t)
+	lock := b.readLock()
+	lock.FindShadow("policy").ConformanceSHA256 = strings.Repeat("a", 64)
+	b.write(lock)
+	wantWords(t, b.must("lock"), "is up to date")
+	b.must("promote", "policy")
+	if got := b.readLock().Find("policy").ConformanceSHA256; got != strings.Repeat("a", 64) {
+		t.Errorf("conformance_sha256 is %q", got)
+	}
 }
 
 // What must be signed is not replaced by what need not be.

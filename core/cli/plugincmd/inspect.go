@@ -16,6 +16,10 @@ func (c *command) inspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE.wasm | NAME",
 		Short: "Show what a plugin is and may ask for, without running it",
+		Long: `Shows what is in a plugin, given as a file or by its name in the lock: its
+points and capabilities, its configuration, the host functions that it imports, what
+it exports, its memory, and for admission the requests and fields it asks for; -o
+json has the whole manifest. The exit code is 1 when it does not conform to the ABI.`,
 		Example: `  cleat plugin inspect cni-flannel
   cleat plugin inspect ./my-policy.wasm -o json`,
 		Args: cobra.ExactArgs(1),

@@ -43,6 +43,8 @@ func (c *command) install() *cobra.Command {
 that the lock asks for, and then puts plugins, lock and images where a server
 finds them: all of it or nothing. A different lock, plugin or image archive that
 is there already is replaced with --force only, and kept as FILE.<digest>.bak.
+The lock goes to ` + usualLock + ` unless --plugins-lock says otherwise. A running
+server follows with ` + "`cleat plugin reload`" + `.
 
 Compiled code is machine code that the server runs, and nothing in the lock pins
 it. It is installed only if the archive is vouched for: by --sha256, by --key, or

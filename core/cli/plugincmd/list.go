@@ -15,6 +15,9 @@ func (c *command) list() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show the plugins of the lock, in the order they are asked",
+		Long: `Shows the plugins of a lock file, or of the lock in the binary: what a server that
+follows it will use. What a running server uses is told by
+` + "`cleat kubectl get plugins`" + `. Plugins that are disabled or shadows are marked.`,
 		Example: `  cleat plugin list
   cleat plugin list --plugins-lock /etc/cleat/plugins.lock -o json
   cleat plugin list -o lock >/etc/cleat/plugins.lock`,

@@ -24,7 +24,11 @@ func (c *command) reload() *cobra.Command {
 compiled, checked for conformance and started beside those that decide; then all
 requests go to the new ones at once, and the old ones end when their last call
 has returned. If anything is wrong, nothing changes. For half a minute the new
-plugins are on trial: if one fails, the old ones decide and come back.`,
+plugins are on trial: if one fails, the old ones decide and come back.
+
+The lock is the one that the server was started with; a server without
+--plugins-lock follows the one in its binary, which does not change. Only root may
+ask. A plugin for the network or the datastore is asked at the next start.`,
 		Example: `  cleat plugin lock --plugins-lock /etc/cleat/plugins.lock --accept /var/lib/cleat/plugins/my-policy.wasm
   cleat plugin reload`,
 		Args: cobra.NoArgs,
@@ -56,19 +60,23 @@ func (c *command) reloadServer(ctx context.Context, out *printer) error {
 }
 
 func (c *command) enable() *cobra.Command {
-	return c.toggle("enable", "Ask a disabled plugin again", false)
+	return c.toggle("enable", "Ask a disabled plugin again", `Lets a plugin decide again that was disabled.`, false)
 }
 
 func (c *command) disable() *cobra.Command {
-	return c.toggle("disable", "Leave a plugin out without removing it from the lock", true)
+	return c.toggle("disable", "Leave a plugin out without removing it from the lock",
+		`Leaves a plugin out; its shadow is not asked either. It protects nothing then: what
+it would have denied is allowed.`, true)
 }
 
-func (c *command) toggle(verb, short string, disabled bool) *cobra.Command {
+func (c *command) toggle(verb, short, long string, disabled bool) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " NAME",
 		Short: short,
-		Long: short + `. The lock file is changed, and if a server runs on this
-machine, it reloads its lock.`,
+		Long: long + `
+
+The lock file is changed, and if a server runs on this machine, it reloads its
+lock; else the change takes effect at the next start.`,
 		Example: "  cleat plugin " + verb + " admission-baseline --plugins-lock /etc/cleat/plugins.lock",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -27,8 +27,9 @@ func (c *command) lock() *cobra.Command {
 		Short: "Write plugins.lock from plugin files",
 		Long: `Pins the given plugins in plugins.lock (--plugins-lock, by default the file of
 that name in the working directory). What is locked already keeps its order,
-limits, failure policy, trust and config; a new plugin is asked last. Without
-arguments the plugins of the lock are read from their sources again.
+limits, failure policy, trust, signer and config; a new plugin is asked last.
+Without arguments the plugins of the lock are read from their sources again, and
+a config that was edited is pinned.
 
 A plugin from a registry is given as the source line that ` + "`cleat plugin pull`" + ` prints.
 
@@ -36,7 +37,8 @@ With --shadow a version runs beside the locked one of its name: both are asked
 about live requests, the locked one decides, and differences are reported.
 
 When a plugin asks for more than its lock grants, the difference is shown and
-nothing is written unless --accept is given.`,
+nothing is written unless --accept is given. A lock that does not exist yet is
+written at once. A running server follows with ` + "`cleat plugin reload`" + `.`,
 		Example: `  cleat plugin lock --plugins-dir /var/lib/cleat/plugins /var/lib/cleat/plugins/my-policy.wasm
   cleat plugin lock --signer key:0442… oci:registry.example.com/plugins/my-policy:1.0@sha256:96fc…
   cleat plugin lock --embedded --accept build/plugins`,
@@ -52,7 +54,7 @@ nothing is written unless --accept is given.`,
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "grant the new powers that are shown")
-	cmd.Flags().StringVar(&signer, "signer", "", "who must have signed the plugins given: key: and the fingerprint that `cleat plugin pull` prints")
+	cmd.Flags().StringVar(&signer, "signer", "", "who must have signed the plugins given: key: and the fingerprint that 'cleat plugin pull' prints")
 	cmd.Flags().StringSliceVar(&reports, "report", nil, "conformance reports of the plugins, whose digests are pinned")
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "lock the files as shadows: they run beside the plugins of their names and decide nothing")
 	cmd.Flags().BoolVar(&embedded, "embedded", false, "record the files as part of the embedded bundle (for building cleat)")
@@ -253,7 +255,7 @@ func (l *locker) enter(c candidate) error {
 			return err
 		}
 		entry.Shadow = c.shadow
-		l.pin(&entry)
+		l.pin(&entry, nil)
 		l.out.linef("%s %s%s: new, order %d", name, entry.Version, kind, entry.Order)
 		l.show(pluginhost.Compare(pluginhost.LockedPlugin{}, entry), true)
 		if !l.fresh {
@@ -266,7 +268,7 @@ func (l *locker) enter(c candidate) error {
 	if err != nil {
 		return err
 	}
-	l.pin(&entry)
+	l.pin(&entry, old)
 	changes := pluginhost.Compare(*old, entry)
 	if len(changes) == 0 {
 		l.out.linef("%s %s%s: unchanged", name, entry.Version, kind)
@@ -282,14 +284,15 @@ func (l *locker) enter(c candidate) error {
 }
 
 // pin adds what else is known of a plugin: who must have signed it, and its
-// conformance report. A report of other bytes says nothing about these.
-func (l *locker) pin(entry *pluginhost.LockedPlugin) {
+// conformance report. A report of other bytes than those in old, the entry before
+// or nil, says nothing about these.
+func (l *locker) pin(entry, old *pluginhost.LockedPlugin) {
 	if l.signer != "" {
 		entry.Signer = l.signer
 	}
 	if digest, ok := l.reports[entry.SHA256]; ok {
 		entry.ConformanceSHA256 = digest
-	} else if old := l.lock.Find(entry.Name); old == nil || old.SHA256 != entry.SHA256 {
+	} else if old == nil || old.SHA256 != entry.SHA256 {
 		entry.ConformanceSHA256 = ""
 	}
 }

@@ -47,8 +47,9 @@ func (c *command) new() *cobra.Command {
 		Use:   "new NAME",
 		Short: "Begin a plugin: a project that builds, with its SDK and a test",
 		Long: `Makes a directory NAME with a small plugin in it that builds, passes its unit test
-and conforms to the ABI, together with the SDK of its language, so that nothing is
-downloaded. Languages: ` + strings.Join(languages(), ", ") + `. Points: admission, deployer, cni,
+and conforms to the ABI, together with the SDK of its language. What else a build
+needs is in the README.md it gets; only AssemblyScript downloads something, its
+compiler. Languages: ` + strings.Join(languages(), ", ") + `. Points: admission, deployer, cni,
 datastore.`,
 		Example: `  cleat plugin new owner-label --point admission --lang go
   cd owner-label && make test && make && make verify`,

@@ -1,6 +1,6 @@
-// Package plugincmd is the command `cleat plugin`: list, inspect, lock and
-// verify plugins. Apart from verify, which starts them in the sandbox, nothing
-// here runs a plugin.
+// Package plugincmd is the command `cleat plugin`: what authors, vendors and
+// operators do with plugins. Only verify, bench and replay run one, in the
+// sandbox; of the others, some ask the server on this machine to reload.
 package plugincmd
 
 import (
@@ -46,15 +46,20 @@ func New(deps Deps) *cobra.Command {
 	c := &command{Deps: deps}
 	cmd := &cobra.Command{
 		Use:   "plugin",
-		Short: "List, inspect, lock and verify WebAssembly plugins",
+		Short: "Write, check, ship and operate WebAssembly plugins",
 		Long: `Plugins decide what a cluster uses for its datastore, its network, admission
 and deployment. plugins.lock says which plugins those are and what each may do;
-a server refuses to start when a plugin differs from its lock.`,
+a server refuses to start when a plugin differs from its lock.
+
+Authors begin with new, bench, verify and diff; vendors ship with push, sign, pull,
+bundle and install. Operators say with lock, enable, disable, promote and remove
+which plugins decide, look with list and inspect, make a server follow with reload,
+and ask again about what happened with replay.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&c.lockFile, "plugins-lock", os.Getenv("CLEAT_PLUGINS_LOCK"), "plugins.lock to use (default: CLEAT_PLUGINS_LOCK, or the lock of the embedded bundle)")
+	flags.StringVar(&c.lockFile, "plugins-lock", os.Getenv("CLEAT_PLUGINS_LOCK"), "plugins.lock to use (default: CLEAT_PLUGINS_LOCK; else the lock of the embedded bundle, unless the command says otherwise)")
 	flags.StringVar(&c.PluginsDir, "plugins-dir", deps.PluginsDir, "directory in which file: sources of the lock are looked up")
 	cmd.AddCommand(c.new(), c.bench(), c.list(), c.inspect(), c.diff(), c.lock(), c.verify(), c.enable(), c.disable(), c.promote(), c.remove(),
 		c.reload(), c.replay(), c.push(), c.sign(), c.pull(), c.bundle(), c.install())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -12,6 +13,7 @@ import (
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/core/pluginhost/guesttest"
 	"github.com/cleat-dev/cleat/hostabi"
+	"github.com/spf13/pflag"
 )
 
 // policy is an admission guest that allows everything.
@@ -288,10 +290,36 @@ func TestVerifyFile(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	b := newBench(t)
-	for _, sub := range []string{"list", "inspect", "lock", "verify"} {
+	overview := b.must()
+	wantWords(t, overview, "Available Commands:")
+	names := []string{"new", "bench", "diff", "list", "inspect", "lock", "verify", "enable", "disable", "promote", "remove",
+		"reload", "replay", "push", "pull", "sign", "bundle", "install"}
+	for _, sub := range names {
 		wantWords(t, b.must(sub, "--help"), "Examples:", "cleat plugin "+sub, "--plugins-dir")
 	}
-	wantWords(t, b.must(), "Available Commands:")
+	commands := New(b.deps).Commands()
+	if len(commands) != len(names) {
+		t.Errorf("%d commands, the test knows %d", len(commands), len(names))
+	}
+	for _, c := range commands {
+		if !regexp.MustCompile(`\b` + c.Name() + `\b`).MatchString(New(b.deps).Long) {
+			t.Errorf("the overview does not say what %s is for", c.Name())
+		}
+		if c.Long == "" || c.Long == c.Short {
+			t.Errorf("%s: its help says no more than its line in the overview", c.Name())
+		}
+		for line := range strings.SplitSeq(c.Long+"\n"+c.Example, "\n") {
+			if len(line) > 120 {
+				t.Errorf("%s: a line is too long for a terminal: %s", c.Name(), line)
+			}
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			// What stands between backquotes is taken for the name of the value.
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s: its help begins with %q", c.Name(), f.Name, name)
+			}
+		})
+	}
 }
 
 func TestShadowLock(t *testing.T) {

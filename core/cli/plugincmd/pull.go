@@ -24,6 +24,12 @@ type registryFlags struct {
 	registries string
 }
 
+// registryHelp says how a registry is reached.
+const registryHelp = `
+Credentials come from registries.yaml, or else from ~/.docker/config.json. A
+registry that speaks http and not https is listed in registries.yaml as a mirror of
+itself, with its address http://HOST.`
+
 const usualRegistries = paths.EtcDir + "/registries.yaml"
 
 func (f *registryFlags) add(cmd *cobra.Command) {
@@ -99,7 +105,8 @@ server finds it without a network, or written to a file with -o. The source line
 printed at the end is the one for plugins.lock.
 
 With --key the plugin must be signed by that key; else it is said which of the
-trusted keys signed it, if any.`,
+trusted keys signed it, if any.
+` + registryHelp,
 		Example: `  cleat plugin pull oci://registry.example.com/plugins/my-policy:1.0.0
   cleat plugin pull oci://registry.example.com/plugins/my-policy:1.0.0 --key vendor.pub -o my-policy.wasm`,
 		Args: cobra.ExactArgs(1),

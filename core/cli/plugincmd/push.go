@@ -21,6 +21,7 @@ func (c *command) push() *cobra.Command {
 		Long: `Puts a plugin into an OCI registry, in the layout of the CNCF for Wasm. The same
 file always gets the same digest. The plugin goes to the registry itself, never
 to a mirror; a tag that exists moves to it.
+` + registryHelp + `
 
 With --report a conformance report is attached, as a referrer of the plugin.`,
 		Example: `  cleat plugin push my-policy.wasm oci://registry.example.com/plugins/my-policy:1.0.0
@@ -69,7 +70,7 @@ With --report a conformance report is attached, as a referrer of the plugin.`,
 			return out.err
 		},
 	}
-	cmd.Flags().StringVar(&report, "report", "", "conformance report to attach, as `cleat plugin verify --report` writes it")
+	cmd.Flags().StringVar(&report, "report", "", "conformance report to attach, as 'cleat plugin verify --report' writes it")
 	flags.add(cmd)
 	return cmd
 }

@@ -20,7 +20,10 @@ func (c *command) replay() *cobra.Command {
 		Long: `A server that runs with --plugins-capture keeps the calls that ended in a fault,
 or every denial and mutation. A replay runs such a call again, offline, with the
 clock, the random numbers and the cluster of then, and says whether the outcome
-is the same. With --plugin another version is asked, to see what it would do.`,
+is the same; the exit code is 1 when it is not. An ID is the name of a file in
+/var/lib/cleat/plugins/captures. The lock must have the plugin and the configuration
+of then. With --plugin another version is asked, with its default configuration, to
+see what it would do.`,
 		Example: `  cleat plugin replay admission-baseline-5f0c3a9be1d2
   cleat plugin replay ./fault.json --plugin ./my-policy.wasm`,
 		Args: cobra.ExactArgs(1),

@@ -92,7 +92,8 @@ FILE` + pluginarchive.SignatureSuffix + ` beside it.
 
 Keys are ECDSA, Ed25519 or RSA in PEM, as cosign writes them or as PKCS #8.
 --generate-key makes a pair, PREFIX.key and PREFIX.pub. The password of a key
-comes from $` + passwordVariable + `, from --password-file or from a prompt.`,
+comes from $` + passwordVariable + `, from --password-file or from a prompt.
+` + registryHelp,
 		Example: `  cleat plugin sign --generate-key vendor
   cleat plugin sign oci://registry.example.com/plugins/my-policy:1.0.0 --key vendor.key
   cleat plugin sign plugins.tar.zst --key vendor.key`,

@@ -18,7 +18,11 @@ func (c *command) verify() *cobra.Command {
 		Short: "Check plugins against the lock, or single files against the ABI",
 		Long: `Without arguments, checks every plugin of the lock as a server does before it
 starts, and starts each once in the sandbox. With files, runs the conformance
-suite on each: what the ABI demands of the file, of its start and of its hooks.`,
+suite on each: what the ABI demands of the file, of its start and of its hooks.
+
+Plugins that are disabled are not looked at. If the lock demands a signature, the
+keys are those in ` + usualKeys + `. The flags of verify itself
+are for files.`,
 		Example: `  cleat plugin verify
   cleat plugin verify --plugins-lock /etc/cleat/plugins.lock
   cleat plugin verify ./my-policy.wasm --report report.yaml`,

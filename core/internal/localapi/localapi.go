@@ -46,7 +46,7 @@ func Ask(ctx context.Context, socket, method, path string) ([]byte, error) {
 		return nil, &Unreachable{fmt.Errorf("no server answers at %s", socket),
 			"is `cleat server` running? Its log says why if it ended; start it with `cleat server` as root"}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, &Unreachable{fmt.Errorf("%s: permission denied", socket), "only root may ask; try it with sudo"}
+		return nil, &Unreachable{fmt.Errorf("%s: %w", socket, fs.ErrPermission), "only root may ask; try it with sudo"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("%s: no answer in time", socket)
 	case err != nil:

@@ -43,7 +43,7 @@ func generate(dir string) ([]output, error) {
 	}
 	outputs = append(outputs, output{"abi.json", text})
 	functions := template.FuncMap{"signature": signature}
-	for _, language := range []template.FuncMap{goFunctions(), cFunctions(), rustFunctions(), assemblyscriptFunctions()} {
+	for _, language := range []template.FuncMap{goFunctions(), cFunctions(), rustFunctions(dir), assemblyscriptFunctions()} {
 		maps.Copy(functions, language)
 	}
 	all, err := template.New("").Funcs(functions).ParseFS(templates, "templates/*.tmpl")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,6 +22,21 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 		if string(have) != string(o.data) {
 			t.Errorf("%s is out of date; run go generate in hostabi", o.path)
 		}
+	}
+}
+
+// What is generated comes from the directory that is given, wherever it is done.
+func TestGenerateElsewhere(t *testing.T) {
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	if _, err := generate(dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := generate("."); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an empty directory: %v", err)
 	}
 }
 

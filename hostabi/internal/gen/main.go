@@ -1,6 +1,7 @@
 // Command gen writes everything that derives from the ABI tables of package
-// hostabi: ABI.md, abi.json and the Go SDK's declarations. It is run by
-// go generate in the hostabi directory.
+// hostabi and its messages: the contract as ABI.md and as abi.json, and what the
+// SDKs declare in Go, C, Rust and AssemblyScript. It is run by go generate in the
+// hostabi directory.
 package main
 
 import (
@@ -10,13 +11,14 @@ import (
 )
 
 func main() {
-	if err := run("."); err != nil {
+	const hostabi = "." // where go generate runs a command
+	if err := run(hostabi); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-// run writes the outputs relative to dir, the hostabi directory.
+// run reads dir, the hostabi directory, and writes the outputs relative to it.
 func run(dir string) error {
 	outputs, err := generate(dir)
 	if err != nil {

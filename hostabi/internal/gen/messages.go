@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -66,7 +67,7 @@ func messageFiles() []string { return []string{"messages.go", "manifest.go"} }
 // documentation: a struct's own, and behind or above each field.
 func messages(dir string) (all []message, values []word, err error) {
 	for _, name := range messageFiles() {
-		file, err := parser.ParseFile(token.NewFileSet(), dir+"/"+name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -18,12 +18,13 @@ func rustTargets() []target {
 	}
 }
 
-func rustFunctions() template.FuncMap {
+// rustFunctions are those of the Rust templates; dir is the hostabi directory.
+func rustFunctions(dir string) template.FuncMap {
 	return template.FuncMap{
 		"rustName": strings.ToUpper, "rustVariant": rustVariant, "rustConstants": cConstants, "rustType": rustType,
 		"rustDoc": rustDoc, "rustFunctionDoc": rustFunctionDoc, "rustImport": rustImport,
 		"rustSignature": rustSignature, "rustMethod": rustMethod, "rustCall": rustCall, "rustForward": rustForward,
-		"rustExport": rustExport, "rustMessages": rustMessages,
+		"rustExport": rustExport, "rustMessages": func() ([]rustMessage, error) { return rustMessages(dir) },
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -28,24 +28,11 @@ type rustField struct {
 	OmitEmpty       bool
 }
 
-// rustSource parses the messages: reflection does not know comments. They lie in
-// the directory of go generate, and two above that of go test.
-func rustSource(files *token.FileSet) (*ast.File, error) {
-	for _, name := range []string{"messages.go", "../../messages.go"} {
-		file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
-		if err == nil && file.Name.Name == "hostabi" {
-			return file, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return nil, errors.New("messages.go of package hostabi is not here; run go generate in hostabi")
-}
-
-func rustMessages() ([]rustMessage, error) {
+// rustMessages reads the messages declared in dir, the hostabi directory. They
+// are parsed: reflection does not know comments.
+func rustMessages(dir string) ([]rustMessage, error) {
 	files := token.NewFileSet()
-	file, err := rustSource(files)
+	file, err := parser.ParseFile(files, filepath.Join(dir, "messages.go"), nil, parser.ParseComments)
 	if err != nil {
 		return nil, err
 	}

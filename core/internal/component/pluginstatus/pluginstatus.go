@@ -96,7 +96,8 @@ func (c *Component) run(ctx context.Context, config *rest.Config, ready func()) 
 	defer broadcaster.Shutdown()
 	w := &writer{
 		plugins: client.Resource(crd.PluginGVR()), manager: manager + "-" + c.server, server: c.server,
-		written: map[string]crd.PluginServer{}, uids: map[string]*unstructured.Unstructured{},
+		now: time.Now, hasNode: nodeLookup(clientset),
+		written: map[string]written{}, uids: map[string]*unstructured.Unstructured{},
 		events: broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: manager, Host: c.server}),
 	}
 	defined, isReady, last := false, false, ""
@@ -121,11 +122,15 @@ func (c *Component) run(ctx context.Context, config *rest.Config, ready func()) 
 		if err == nil {
 			err = w.sync(ctx, c.read())
 		}
-		pause := interval
-		switch {
-		case err == nil && !isReady:
+		if err == nil && !isReady {
 			isReady = true
 			ready()
+		}
+		if err == nil {
+			err = c.prune(ctx, w)
+		}
+		pause := interval
+		switch {
 		case err != nil && ctx.Err() == nil:
 			pause = promptness
 			if err.Error() != last {
@@ -143,13 +148,31 @@ func (c *Component) run(ctx context.Context, config *rest.Config, ready func()) 
 	}
 }
 
+// prune takes out what servers left behind that are gone.
+func (c *Component) prune(ctx context.Context, w *writer) error {
+	pruned, err := w.prune(ctx)
+	for server, n := range pruned {
+		c.log.Info("plugin status of a server that is gone was removed", "server", server, "plugins", n)
+	}
+	return err
+}
+
 // writer keeps one server's entries.
 type writer struct {
 	plugins         dynamic.NamespaceableResourceInterface
 	manager, server string
-	written         map[string]crd.PluginServer // as last written, without Observed
+	now             func() time.Time
+	hasNode         func(ctx context.Context, name string) (bool, error)
+	nextPrune       time.Time
+	written         map[string]written
 	uids            map[string]*unstructured.Unstructured
 	events          record.EventRecorder
+}
+
+// written is an entry as it was last written, without Observed.
+type written struct {
+	status crd.PluginServer
+	at     time.Time
 }
 
 // sync writes what changed and removes this server's part of what is gone.
@@ -164,11 +187,13 @@ func (w *writer) sync(ctx context.Context, now map[string]crd.PluginServer) erro
 	}
 	for name, status := range now {
 		status.Server = w.server
-		if have, ok := w.written[name]; ok && there[name] != nil && reflect.DeepEqual(have, status) {
+		at := w.now()
+		if have, ok := w.written[name]; ok && there[name] != nil && hasEntry(there[name], w.server) &&
+			at.Sub(have.at) < refresh && reflect.DeepEqual(have.status, status) {
 			continue
 		}
-		w.written[name] = status
-		status.Observed = metav1.Now()
+		w.written[name] = written{status, at}
+		status.Observed = metav1.NewTime(at)
 		object, err := w.apply(ctx, name, there[name], &status)
 		if err != nil {
 			delete(w.written, name)
@@ -188,12 +213,18 @@ func (w *writer) sync(ctx context.Context, now map[string]crd.PluginServer) erro
 
 // apply writes this server's entry of a plugin, nil for none.
 func (w *writer) apply(ctx context.Context, name string, there *unstructured.Unstructured, status *crd.PluginServer) (*unstructured.Unstructured, error) {
+	return w.applyAs(ctx, w.manager, name, there, status)
+}
+
+// applyAs writes the entry that belongs to a field manager, each server having
+// its own.
+func (w *writer) applyAs(ctx context.Context, owner, name string, there *unstructured.Unstructured, status *crd.PluginServer) (*unstructured.Unstructured, error) {
 	object := &unstructured.Unstructured{Object: map[string]any{}}
 	object.SetAPIVersion(crd.Group + "/" + crd.Version)
 	object.SetKind(crd.PluginKind)
 	object.SetName(name)
 	if there == nil {
-		if _, err := w.plugins.Apply(ctx, name, object, metav1.ApplyOptions{FieldManager: w.manager, Force: true}); err != nil {
+		if _, err := w.plugins.Apply(ctx, name, object, metav1.ApplyOptions{FieldManager: owner, Force: true}); err != nil {
 			return nil, fmt.Errorf("write plugin status %s: %w", name, err)
 		}
 	}
@@ -206,7 +237,7 @@ func (w *writer) apply(ctx context.Context, name string, there *unstructured.Uns
 		servers = append(servers, entry)
 	}
 	object.Object["status"] = map[string]any{"servers": servers}
-	result, err := w.plugins.ApplyStatus(ctx, name, object, metav1.ApplyOptions{FieldManager: w.manager, Force: true})
+	result, err := w.plugins.ApplyStatus(ctx, name, object, metav1.ApplyOptions{FieldManager: owner, Force: true})
 	if err != nil {
 		return nil, fmt.Errorf("write plugin status %s: %w", name, err)
 	}
@@ -216,17 +247,14 @@ func (w *writer) apply(ctx context.Context, name string, there *unstructured.Uns
 // remove takes this server's entry out, and the object with the last one.
 func (w *writer) remove(ctx context.Context, name string, object *unstructured.Unstructured) error {
 	delete(w.written, name)
-	servers, _, _ := unstructured.NestedSlice(object.Object, "status", "servers")
-	mine, others := false, 0
-	for _, s := range servers {
-		if entry, ok := s.(map[string]any); ok && entry["server"] == w.server {
-			mine = true
-			continue
+	others := 0
+	for _, e := range entries(object) {
+		if e["server"] != w.server {
+			others++
 		}
-		others++
 	}
 	if others > 0 {
-		if !mine {
+		if !hasEntry(object, w.server) {
 			return nil
 		}
 		_, err := w.apply(ctx, name, object, nil)

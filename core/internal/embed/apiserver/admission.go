@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
@@ -113,9 +112,10 @@ func (p *pluginAdmission) wanted(a admission.Attributes) bool {
 	return p.plugins.Handles(hostabi.Operation(a.GetOperation()), r.Group, r.Version, r.Resource, a.GetSubresource())
 }
 
+// request is what plugins may see of the attributes.
 func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) *extension.AdmissionRequest {
 	kind, resource := a.GetKind(), a.GetResource()
-	req := &extension.AdmissionRequest{
+	r := &asked{attributes: a, interfaces: o, AdmissionRequest: extension.AdmissionRequest{
 		ID:          newID(),
 		Operation:   hostabi.Operation(a.GetOperation()),
 		Group:       resource.Group,
@@ -126,22 +126,41 @@ func (p *pluginAdmission) request(ctx context.Context, a admission.Attributes, o
 		Namespace:   a.GetNamespace(),
 		Name:        a.GetName(),
 		DryRun:      a.IsDryRun(),
-	}
+	}}
 	if u := a.GetUserInfo(); u != nil {
-		req.UserName, req.UserUID, req.UserGroups, req.UserExtra = u.GetName(), u.GetUID(), u.GetGroups(), u.GetExtra()
+		r.UserName, r.UserUID, r.UserGroups, r.UserExtra = u.GetName(), u.GetUID(), u.GetGroups(), u.GetExtra()
 	}
-	object := sync.OnceValues(func() (runtime.Object, error) { return versioned(a.GetObject(), a, o) })
-	req.Object = func() (map[string]any, error) { return content(object()) }
-	req.OldObject = func() (map[string]any, error) { return content(versioned(a.GetOldObject(), a, o)) }
-	req.Read = func(path []hostabi.PathSegment, yield func(any) error) error {
-		found, err := object()
+	r.Object = func() (map[string]any, error) { return content(r.versioned()) }
+	r.OldObject = func() (map[string]any, error) { return content(versioned(a.GetOldObject(), a, o)) }
+	r.Read = func(dst []byte, path []hostabi.PathSegment) ([]byte, uint32, error) {
+		object, err := r.versioned()
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		return readFields(found, path, yield)
+		return readFields(dst, object, path)
 	}
-	req.NamespaceLabels = func() (map[string]string, error) { return p.namespaceLabels(ctx, a) }
-	return req
+	r.NamespaceLabels = func() (map[string]string, error) { return p.namespaceLabels(ctx, a) }
+	return &r.AdmissionRequest
+}
+
+// asked is a request with its object, which is converted once and only when a
+// plugin looks at it.
+type asked struct {
+	extension.AdmissionRequest
+	attributes admission.Attributes
+	interfaces admission.ObjectInterfaces
+
+	converted bool
+	object    runtime.Object
+	err       error
+}
+
+func (r *asked) versioned() (runtime.Object, error) {
+	if !r.converted {
+		r.converted = true
+		r.object, r.err = versioned(r.attributes.GetObject(), r.attributes, r.interfaces)
+	}
+	return r.object, r.err
 }
 
 // namespaceLabels asks the cache first and the API where the cache lags behind

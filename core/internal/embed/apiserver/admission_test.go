@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -116,9 +117,11 @@ func TestRequest(t *testing.T) {
 	var got extension.AdmissionRequest
 	var object, old map[string]any
 	var labels map[string]string
+	var image []byte
 	p := &plugins{resources: []string{"pods"}, decide: func(req *extension.AdmissionRequest) (extension.AdmissionResult, error) {
 		got = *req
-		var errs [3]error
+		var errs [4]error
+		image, _, errs[3] = req.Read(nil, []hostabi.PathSegment{{Key: "spec"}, {Key: "containers"}, {Each: true}, {Key: "image"}})
 		object, errs[0] = req.Object()
 		old, errs[1] = req.OldObject()
 		labels, errs[2] = req.NamespaceLabels()
@@ -146,6 +149,16 @@ func TestRequest(t *testing.T) {
 				t.Errorf("%s: %s %v is not a v1 Pod in JSON's shape", op, what, shape.json)
 			}
 		}
+		want, err := hostabi.AppendValue(nil, "nginx:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if objs[0] == nil {
+			want = nil
+		}
+		if !bytes.Equal(image, want) {
+			t.Errorf("%s: read %q, want %q", op, image, want)
+		}
 		if labels["policy"] != "strict" {
 			t.Errorf("%s: labels %v of a namespace that only the API knows", op, labels)
 		}
@@ -153,11 +166,11 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%s: a request without an id", op)
 		}
 		got.ID, got.Object, got.OldObject, got.Read, got.NamespaceLabels = "", nil, nil, nil, nil
-		want := extension.AdmissionRequest{
+		wanted := extension.AdmissionRequest{
 			Operation: hostabi.Operation(op), Version: "v1", Kind: "Pod", Resource: "pods", Namespace: "shop", Name: "web",
 			UserName: "ann", UserGroups: []string{"dev"}, DryRun: true,
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(wanted, got); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", op, diff)
 		}
 	}

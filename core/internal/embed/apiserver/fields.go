@@ -7,31 +7,59 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"github.com/cleat-dev/cleat/hostabi"
+	"github.com/cleat-dev/cleat/hostabi/wire"
 )
 
 // fields reads single fields out of a typed object, as its JSON has them. Making
 // all of the JSON to look at one label costs more than any plugin does.
 type fields struct {
 	steps []hostabi.PathSegment
-	yield func(any) error
+	out   []byte
+	most  int // bytes of out
+	count uint32
 }
 
-// readFields calls yield with what object has at the path; see
+// readFields appends what object has at the path; see
 // extension.AdmissionRequest.Read.
-func readFields(object runtime.Object, path []hostabi.PathSegment, yield func(any) error) error {
-	f := fields{path, yield}
-	if u, ok := object.(runtime.Unstructured); ok {
-		return f.plain(u.UnstructuredContent(), 0)
+func readFields(dst []byte, object runtime.Object, path []hostabi.PathSegment) (out []byte, values uint32, err error) {
+	f := fields{steps: path, out: dst, most: len(dst) + hostabi.MaxValueBytes}
+	switch u, ok := object.(runtime.Unstructured); {
+	case object == nil:
+		err = f.plain(nil, 0)
+	case ok:
+		err = f.plain(u.UnstructuredContent(), 0)
+	default:
+		err = f.typed(reflect.ValueOf(object), nil, 0)
 	}
-	if object == nil {
-		return f.plain(nil, 0)
+	return f.out, f.count, err
+}
+
+// add appends a JSON-shaped value.
+func (f *fields) add(v any) (err error) {
+	f.count++
+	if f.out, err = hostabi.AppendValue(f.out, v); err == nil && len(f.out) > f.most {
+		err = hostabi.ErrValueSize
 	}
-	return f.typed(reflect.ValueOf(object), nil, 0)
+	return err
+}
+
+// addTyped appends a value whose type has no way of its own to make JSON.
+func (f *fields) addTyped(v reflect.Value) error {
+	if v.Kind() == reflect.String && len(f.out)+v.Len() <= f.most {
+		f.count++
+		f.out = wire.AppendString(f.out, v.String())
+		return nil
+	}
+	json, err := shapeOf(v)
+	if err != nil {
+		return err
+	}
+	return f.add(json)
 }
 
 // typed goes on from step n in a Go value. entry is that of its type, nil when the
 // caller has none at hand.
-func (f fields) typed(v reflect.Value, entry *value.TypeReflectCacheEntry, n int) error {
+func (f *fields) typed(v reflect.Value, entry *value.TypeReflectCacheEntry, n int) error {
 	for ; ; n++ {
 		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 			v, entry = v.Elem(), nil
@@ -83,15 +111,11 @@ func (f fields) typed(v reflect.Value, entry *value.TypeReflectCacheEntry, n int
 			return f.plain(nil, n)
 		}
 	}
-	json, err := shapeOf(v)
-	if err != nil {
-		return err
-	}
-	return f.yield(json)
+	return f.addTyped(v)
 }
 
 // elements goes on behind step n in each element of a list.
-func (f fields) elements(v reflect.Value, n int) error {
+func (f *fields) elements(v reflect.Value, n int) error {
 	if !f.steps[n].Each || v.Type().Elem().Kind() == reflect.Uint8 { // bytes are text
 		return f.plain(nil, n)
 	}
@@ -105,7 +129,7 @@ func (f fields) elements(v reflect.Value, n int) error {
 }
 
 // plain goes on from step n in a JSON-shaped value.
-func (f fields) plain(v any, n int) error {
+func (f *fields) plain(v any, n int) error {
 	for ; n < len(f.steps); n++ {
 		if !f.steps[n].Each {
 			m, _ := v.(map[string]any)
@@ -120,7 +144,7 @@ func (f fields) plain(v any, n int) error {
 		}
 		return nil
 	}
-	return f.yield(v)
+	return f.add(v)
 }
 
 // shapeOf is the JSON shape of a value whose type has no way of its own to make it.
@@ -201,7 +225,15 @@ func mapOf(v reflect.Value) (any, error) {
 }
 
 // jsonOf is the JSON shape of any value.
-func jsonOf(v reflect.Value) (json any, err error) {
-	err = fields{yield: func(v any) error { json = v; return nil }}.typed(v, nil, 0)
-	return json, err
+func jsonOf(v reflect.Value) (any, error) {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if !v.IsValid() {
+		return nil, nil
+	}
+	if entry := value.TypeReflectEntryOf(v.Type()); entry.CanConvertToUnstructured() {
+		return entry.ToUnstructured(v)
+	}
+	return shapeOf(v)
 }

@@ -500,7 +500,8 @@ pub fn audit(handle: i32, key: &[u8], value: &[u8]) -> i32 {
 
 /// Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for
 /// each document, null for an empty one. When the text is malformed the result is EINVAL and the
-/// host keeps the parser's message as the hook's error text, which error_set may replace.
+/// host keeps the parser's message as the hook's error text, which error_set may replace. In an
+/// admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
 ///
 /// - `text`: YAML or JSON text
 /// - `buf`: receives the JSON
