@@ -178,7 +178,7 @@ func Imports() []Function {
 		status(ModuleRequest, "audit", "Adds an annotation to the audit event, under the plugin's name, at most 32.",
 			params(handle, in("key_ptr", "key_len", "key: letters, digits, '-', '_' and '.'"), in("value_ptr", "value_len", "UTF-8 text")), EINVAL, EBADF, E2BIG),
 
-		filler(ModuleRender, "render_yaml", "Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.",
+		filler(ModuleRender, "render_yaml", "Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other points it is 4 MiB and 250,000.",
 			params(in("ptr", "len", "YAML or JSON text"), out("receives the JSON")), EINVAL, E2BIG),
 		since("1.1", filler(ModuleRender, "render_helm", "Renders the Helm chart that is the input of the running hook, or the archive the request carries: HelmRequest in, HelmResult out. Templates see neither network nor cluster. When rendering fails the result is EINVAL and the host keeps the message as the hook's error text.",
 			params(in("ptr", "len", "HelmRequest as JSON"), out("receives the JSON")), EINVAL, E2BIG, ENOTSUP)),

@@ -123,7 +123,7 @@ func TestDocuments(t *testing.T) {
 		"big: 12345678901234567\nf: 1e3\n": `[{"big":12345678901234567,"f":1000}]`,
 	}
 	for text, want := range tests {
-		got, err := documents([]byte(text), time.Now().Add(time.Minute))
+		got, err := documents([]byte(text), maxParts, time.Now().Add(time.Minute))
 		if err != nil || string(got) != want {
 			t.Errorf("%q: got %s, %v, want %s", text, got, err, want)
 		}
@@ -135,7 +135,7 @@ func TestDocuments(t *testing.T) {
 		"a: &x [1,1,1,1,1,1,1,1,1,1]\nb: &y [*x,*x,*x,*x,*x,*x,*x,*x,*x,*x]\nc: &z [*y,*y,*y,*y,*y,*y,*y,*y,*y,*y]\nd: &w [*z,*z,*z,*z,*z,*z,*z,*z,*z,*z]\ne: &v [*w,*w,*w,*w,*w,*w,*w,*w,*w,*w]\nf: &u [*v,*v,*v,*v,*v,*v,*v,*v,*v,*v]\ng: [*u,*u,*u,*u,*u,*u,*u,*u,*u,*u]\n": "excessive aliasing",
 		strings.Repeat("---\n", maxDocuments+2): "more than 4096 documents",
 	} {
-		if _, err := documents([]byte(text), time.Now().Add(time.Minute)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := documents([]byte(text), maxParts, time.Now().Add(time.Minute)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: got %v, want %q", text, err, want)
 		}
 	}
@@ -146,7 +146,7 @@ func FuzzDocuments(f *testing.F) {
 	f.Add([]byte("a: 1\n---\n{\"b\": [1]}\n...\n"))
 	f.Add([]byte("---\n---\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		out, err := documents(text, time.Now().Add(time.Minute))
+		out, err := documents(text, maxParts, time.Now().Add(time.Minute))
 		if err != nil {
 			return
 		}

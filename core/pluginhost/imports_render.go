@@ -19,9 +19,9 @@ func renderFunctions() map[string]hostFunc {
 }
 
 func renderYAML(in *instance, stack []uint64) {
-	most := uint32(hostabi.MaxValueBytes)
+	most, mostParts := uint32(hostabi.MaxValueBytes), maxPartsOfRequest
 	if in.call.hook.plan() {
-		most = hostabi.MaxMessageBytes
+		most, mostParts = hostabi.MaxMessageBytes, maxParts
 	}
 	if uint32(stack[1]) > most {
 		fail(stack, hostabi.E2BIG)
@@ -34,7 +34,7 @@ func renderYAML(in *instance, stack []uint64) {
 	}
 	// A guest whose buffer was too small asks again with the same text.
 	if in.rendered == nil || !bytes.Equal(in.renderedFrom, data) {
-		text, err := documents(data, in.ctx.deadline)
+		text, err := documents(data, mostParts, in.ctx.deadline)
 		if err != nil {
 			in.call.errText = oneLine(cut(err.Error(), hostabi.MaxTextBytes))
 			fail(stack, hostabi.EINVAL)
@@ -50,10 +50,10 @@ func renderYAML(in *instance, stack []uint64) {
 }
 
 // documents parses a stream of YAML or JSON documents into one canonical JSON
-// array, until the deadline.
-func documents(stream []byte, deadline time.Time) ([]byte, error) {
-	if parts(stream) > maxParts {
-		return nil, errParts
+// array, until the deadline. mostParts bounds the values in it.
+func documents(stream []byte, mostParts int, deadline time.Time) ([]byte, error) {
+	if parts(stream) > mostParts {
+		return nil, errParts(mostParts)
 	}
 	list := []any{}
 	left := maxValues

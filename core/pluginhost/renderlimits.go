@@ -19,17 +19,23 @@ import (
 // of values in it: two bytes can make one. Manifests have a value every twenty
 // bytes or so.
 const (
-	// maxParts bounds what may be a value in the documents of one text.
-	maxParts = 250_000
+	// maxParts bounds what may be a value in the documents of one text, and
+	// maxPartsOfRequest where a request waits: what the parser makes of them when
+	// it has read all cannot be interrupted.
+	maxParts          = 250_000
+	maxPartsOfRequest = 50_000
 	// maxValues bounds the values after aliases were followed.
 	maxValues = 500_000
 )
 
 var (
-	errParts  = fmt.Errorf("more than %d lines, list items and commas; split it into several texts", maxParts)
 	errValues = fmt.Errorf("more than %d values, or %d bytes, once aliases are followed", maxValues, hostabi.MaxMessageBytes)
 	errSlow   = errors.New("reading it takes longer than the call has")
 )
+
+func errParts(most int) error {
+	return fmt.Errorf("more than %d lines, list items and commas; split it into several texts", most)
+}
 
 // parts counts what may begin a value without understanding the text: lines,
 // dashes and question marks that begin a line, and what separates values inside

@@ -27,16 +27,16 @@ func TestYAMLTooMuch(t *testing.T) {
 		"same in JSON":   {"1: a\n\"1\": b\n", `key "1" appears twice`},
 	}
 	for name, tt := range tests {
-		_, err := documents([]byte(tt.text), time.Now().Add(time.Minute))
+		_, err := documents([]byte(tt.text), maxParts, time.Now().Add(time.Minute))
 		if err == nil || !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.why)
 		}
 	}
-	if _, err := documents([]byte("a: 1\n"), time.Now()); err == nil || !strings.Contains(err.Error(), errSlow.Error()) {
+	if _, err := documents([]byte("a: 1\n"), maxParts, time.Now()); err == nil || !strings.Contains(err.Error(), errSlow.Error()) {
 		t.Errorf("at the deadline: got %v", err)
 	}
 	const deepest = hostabi.MaxJSONDepth
-	if _, err := documents([]byte(strings.Repeat("[", deepest-1)+strings.Repeat("]", deepest-1)), time.Now().Add(time.Minute)); err != nil {
+	if _, err := documents([]byte(strings.Repeat("[", deepest-1)+strings.Repeat("]", deepest-1)), maxParts, time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
 }
@@ -104,7 +104,7 @@ func TestYAMLOfUsualSize(t *testing.T) {
 		}
 	}
 	text := b.String()
-	out, err := documents([]byte(text), time.Now().Add(time.Minute))
+	out, err := documents([]byte(text), maxParts, time.Now().Add(time.Minute))
 	if err != nil || bytes.Count(out, []byte(`"ConfigMap"`)) != 1000 {
 		t.Errorf("%d bytes: %d bytes, %v", len(text), len(out), err)
 	}

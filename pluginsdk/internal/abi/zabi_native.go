@@ -156,7 +156,7 @@ func Audit(handle int32, key string, value string) int32 {
 	return host().Audit(handle, key, value)
 }
 
-// RenderYAML: Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
+// RenderYAML: Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other points it is 4 MiB and 250,000.
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
 func RenderYAML(text string, buf []byte) int32 {
 	return host().RenderYAML(text, buf)

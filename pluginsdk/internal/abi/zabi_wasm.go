@@ -210,7 +210,7 @@ func Audit(handle int32, key string, value string) int32 {
 //go:noescape
 func importRenderYAML(text unsafe.Pointer, len int32, buf unsafe.Pointer, limit int32) int32
 
-// RenderYAML: Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
+// RenderYAML: Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for each document, null for an empty one. When the text is malformed the result is EINVAL and the host keeps the parser's message as the hook's error text, which error_set may replace. In an admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other points it is 4 MiB and 250,000.
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that size; negative = errno.
 func RenderYAML(text string, buf []byte) int32 {
 	return importRenderYAML(unsafe.Pointer(unsafe.StringData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))

@@ -410,7 +410,8 @@ export declare function audit(handle: i32, key_ptr: usize, key_len: u32, value_p
  * Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for
  * each document, null for an empty one. When the text is malformed the result is EINVAL and the
  * host keeps the parser's message as the hook's error text, which error_set may replace. In an
- * admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
+ * admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other
+ * points it is 4 MiB and 250,000.
  * @param ptr YAML or JSON text
  * @param buf receives the JSON
  * @returns length in bytes; more than limit = nothing was written, call again with a buffer of that

@@ -405,7 +405,8 @@ int32_t cleat_host_audit(int32_t handle, const void *key_ptr, uint32_t key_len,
 // Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for
 // each document, null for an empty one. When the text is malformed the result is EINVAL and the
 // host keeps the parser's message as the hook's error text, which error_set may replace. In an
-// admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
+// admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other
+// points it is 4 MiB and 250,000.
 //   ptr: YAML or JSON text
 //   buf: receives the JSON
 // Returns length in bytes; more than limit = nothing was written, call again with a buffer of that

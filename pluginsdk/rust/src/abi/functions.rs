@@ -501,7 +501,8 @@ pub fn audit(handle: i32, key: &[u8], value: &[u8]) -> i32 {
 /// Parses a stream of YAML or JSON documents and returns a canonical JSON array, one element for
 /// each document, null for an empty one. When the text is malformed the result is EINVAL and the
 /// host keeps the parser's message as the hook's error text, which error_set may replace. In an
-/// admission hook a text over 1 MiB is E2BIG, at other points one over 4 MiB.
+/// admission hook a text over 1 MiB is E2BIG and one of more than 50,000 values EINVAL; at other
+/// points it is 4 MiB and 250,000.
 ///
 /// - `text`: YAML or JSON text
 /// - `buf`: receives the JSON
