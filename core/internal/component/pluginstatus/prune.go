@@ -7,7 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
@@ -95,7 +95,7 @@ func (w *writer) prune(ctx context.Context) (map[string]int, error) {
 // nodeLookup reports whether there is a Node of that name.
 func nodeLookup(client kubernetes.Interface) func(context.Context, string) (bool, error) {
 	return func(ctx context.Context, name string) (bool, error) {
-		if name == "" || len(path.IsValidPathSegmentName(name)) > 0 {
+		if name == "" || len(content.IsPathSegmentName(name)) > 0 {
 			return false, nil // what no Node can be called
 		}
 		_, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
