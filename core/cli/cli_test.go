@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -174,6 +175,25 @@ func statusServer(t *testing.T, handler http.HandlerFunc) (socket string) {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return socket
+}
+
+func TestReportKnowsAWayOut(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("unit images: %w", &fs.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}), "df -h"},
+		{errors.New("unit controllermanager: listen tcp 127.0.0.1:10257: bind: address already in use"), "ss -ltnp"},
+		{hinted{fmt.Errorf("open /x: %w", syscall.EROFS), "its own advice"}, "its own advice"},
+		{errors.New("something else"), ""},
+	} {
+		var out strings.Builder
+		report(&out, tt.err)
+		_, advice, found := strings.Cut(out.String(), "\n       ")
+		if found != (tt.want != "") || !strings.Contains(advice, tt.want) || strings.Count(out.String(), "\n       ") > 1 {
+			t.Errorf("%v is reported as %q, want advice with %q", tt.err, out.String(), tt.want)
+		}
+	}
 }
 
 func TestStatus(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -86,7 +87,27 @@ func report(w io.Writer, err error) {
 	var h hinted
 	if errors.As(err, &h) {
 		fmt.Fprintf(w, "       %s\n", h.hint)
+	} else if way := wayOut(err); way != "" {
+		fmt.Fprintf(w, "       %s\n", way)
 	}
+}
+
+// wayOut is advice on what a host may lack. It goes by the text, since what is
+// embedded does not always wrap the system's errors.
+func wayOut(err error) string {
+	text := err.Error()
+	for _, w := range []struct{ says, advice string }{
+		{syscall.ENOSPC.Error(), "the disk is full: `df -h` and `df -i` show which; make room and start again"},
+		{"database or disk is full", "the disk of the database is full: `df -h` shows it; make room and start again"},
+		{syscall.EROFS.Error(), "the file system cannot be written: `findmnt` shows how it is mounted, the kernel's log whether its disk failed"},
+		{syscall.EADDRINUSE.Error(), "another program listens there: `ss -ltnp` names it; end it or choose another port"},
+		{syscall.EMFILE.Error(), "the limit on open files is too low: raise it with `ulimit -n`, or LimitNOFILE= of a systemd unit"},
+	} {
+		if strings.Contains(text, w.says) {
+			return w.advice
+		}
+	}
+	return ""
 }
 
 // flatten takes joined errors apart.

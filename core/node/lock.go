@@ -3,8 +3,10 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,11 +42,8 @@ func lockDir(dir, where string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; is %s on a disk that can be written? --data-dir chooses another one for the data", err, dir)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another cleat server runs %s%s; stop it first", where, holder(f))
-		}
+	if err := takeLock(f, where); err != nil {
+		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	if err := f.Truncate(0); err == nil {
@@ -53,11 +52,45 @@ func lockDir(dir, where string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// holder says which process wrote itself into the lock file.
-func holder(f *os.File) string {
-	var pid int
-	if _, err := fmt.Fscan(f, &pid); err != nil {
-		return ""
+// orphanPatience is how long a lock is waited for whose process has ended. A
+// server that is killed between the fork and the exec of a program it starts
+// leaves the lock to that child until the exec.
+const (
+	orphanPatience = 10 * time.Second
+	orphanPause    = 20 * time.Millisecond
+)
+
+func takeLock(f *os.File, where string) error {
+	deadline := time.Now().Add(orphanPatience)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		pid := holder(f)
+		switch {
+		case pid == 0:
+			return fmt.Errorf("another cleat server runs %s; stop it first", where)
+		case lives(pid):
+			return fmt.Errorf("another cleat server runs %s (process %d); stop it first", where, pid)
+		case time.Now().After(deadline):
+			return fmt.Errorf("the cleat server that ran %s (process %d) has ended, and a program that it started still holds the lock; `fuser` names it", where, pid)
+		}
+		time.Sleep(orphanPause) // flock cannot be waited for with a bound
 	}
-	return fmt.Sprintf(" (process %d)", pid)
+}
+
+// holder is the process that wrote itself into the lock file, 0 if none did.
+func holder(f *os.File) int {
+	var pid int
+	if _, err := fmt.Fscan(io.NewSectionReader(f, 0, 32), &pid); err != nil {
+		return 0
+	}
+	return pid
+}
+
+// lives tells whether a process of this machine runs; one in another process
+// namespace does not count, but holds its lock longer than orphanPatience.
+func lives(pid int) bool {
+	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }

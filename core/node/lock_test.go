@@ -1,8 +1,14 @@
 package node
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cleat-dev/cleat/core/internal/paths"
 )
@@ -31,4 +37,35 @@ func TestLockNode(t *testing.T) {
 		t.Fatalf("after unlock: %v", err)
 	}
 	unlock()
+}
+
+// A program that a killed server was just starting holds its lock a little longer.
+func TestLockOfTheDead(t *testing.T) {
+	data, run := paths.Data(t.TempDir()), t.TempDir()
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(filepath.Join(run, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(file, dead.Process.Pid)
+	orphan := exec.Command("sleep", "0.3")
+	orphan.ExtraFiles = []*os.File{file}
+	if err := orphan.Start(); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	unlock, err := lockNode(data, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if err := orphan.Wait(); err != nil {
+		t.Error(err)
+	}
 }

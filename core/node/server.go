@@ -80,7 +80,7 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *plugin
 		Store: func() (bootstrap.Store, error) { return etcdstore.New(datastore.Endpoint) },
 	})
 	store := datastore.New(cfg, data, host, map[string]datastore.Driver{
-		hostabi.DatastoreDriverKine: kine.Run,
+		hostabi.DatastoreDriverKine: kine.Driver(logger),
 		hostabi.DatastoreDriverEtcd: etcd.Driver(logger),
 	}, boot.MayWrite)
 	datastoreUnit := k.Add("datastore", store, pluginsUnit)

@@ -15,6 +15,12 @@ import (
 // It is closed when the test ends.
 func (m *Machine) Listen(t testing.TB, port int) net.Listener {
 	t.Helper()
+	return m.ListenOn(t, fmt.Sprintf("%s:%d", m.Addr, port))
+}
+
+// ListenOn is Listen on another address that the machine has.
+func (m *Machine) ListenOn(t testing.TB, address string) net.Listener {
+	t.Helper()
 	if m.init == nil {
 		t.Fatalf("machine %s is off", m.Name)
 	}
@@ -27,12 +33,12 @@ func (m *Machine) Listen(t testing.TB, port int) net.Listener {
 		// A socket stays in the namespace of the thread that made it. The thread is
 		// never unlocked, so it ends with this goroutine and nothing else runs on it.
 		runtime.LockOSThread()
-		l, err := listenIn(m.init.pid(), fmt.Sprintf("%s:%d", m.Addr, port))
+		l, err := listenIn(m.init.pid(), address)
 		done <- result{l, err}
 	}()
 	r := <-done
 	if r.error != nil {
-		t.Fatalf("port %d of machine %s: %v", port, m.Name, r.error)
+		t.Fatalf("%s of machine %s: %v", address, m.Name, r.error)
 	}
 	t.Cleanup(func() { r.Close() }) // an error means that its server closed it
 	return r.Listener
@@ -40,13 +46,21 @@ func (m *Machine) Listen(t testing.TB, port int) net.Listener {
 
 // listenIn moves the calling thread into the network of a process and listens there.
 func listenIn(pid int, address string) (net.Listener, error) {
+	if err := enterNetwork(pid); err != nil {
+		return nil, err
+	}
+	return net.Listen("tcp", address)
+}
+
+// enterNetwork moves the calling thread into the network of a process.
+func enterNetwork(pid int) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer ns.Close()
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("enter the network of process %d: %w", pid, err)
+		return fmt.Errorf("enter the network of process %d: %w", pid, err)
 	}
-	return net.Listen("tcp", address)
+	return nil
 }

@@ -253,6 +253,10 @@ func (b *Bootstrap) found(ctx context.Context, store Store, secret *secret, disk
 	}
 	if ok {
 		b.Log.Info("bootstrap record stored", "new_cluster", fresh)
+		if disk.stamp != "" {
+			b.Log.Warn("the datastore is empty although this machine has served a cluster: it goes on with the same certificates and nothing in it; "+
+				"if that is not what you want, stop it, put the database back or check --datastore-endpoint, and start again", "tls", b.Data.TLS(""))
+		}
 		return id, record, fresh, nil
 	}
 	// Another server was faster: its identity counts.

@@ -91,6 +91,10 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}, 50*time.Millisecond, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
+		// A driver listens when it has reached what is behind it, and says so far why it has not.
+		if _, err := os.Stat(c.socket); err != nil {
+			return errors.New("nothing is served yet")
+		}
 		if _, _, err := store.Get(ctx, probeKey); err != nil {
 			return err
 		}

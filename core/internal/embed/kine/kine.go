@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"github.com/k3s-io/kine/pkg/endpoint"
 	"github.com/k3s-io/kine/pkg/tls"
 
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
+	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -23,9 +26,28 @@ import (
 // decide which etcd features it may use.
 const emulatedEtcd = "3.5.13"
 
-// Run serves plan's endpoint on the unix socket until ctx is done and the last
-// request has been answered.
-func Run(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
+// Driver returns the driver: it serves plan's endpoint on the unix socket until
+// ctx is done and the last request has been answered. A database that cannot be
+// reached is waited for, five minutes at most; one that is damaged is an error.
+func Driver(log *slog.Logger) func(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
+	return func(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
+		last := ""
+		deaf := quirks.HearKine(func(reason string) {
+			kernel.Report(ctx, "%s: %s", plan.Description, reason)
+			if reason != last { // it tries every second
+				last = reason
+				log.Warn("the database cannot be opened yet", "database", plan.Description, "reason", reason)
+			}
+		})
+		defer deaf()
+		if err := checkFile(ctx, plan.Endpoint); err != nil {
+			return err
+		}
+		return run(ctx, socket, plan)
+	}
+}
+
+func run(ctx context.Context, socket string, plan hostabi.DatastorePlan) error {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return fmt.Errorf("directory of the datastore socket: %w", err)
 	}

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func sqlite(dir string) hostabi.DatastorePlan {
+func sqlitePlan(dir string) hostabi.DatastorePlan {
 	return hostabi.DatastorePlan{
 		Endpoint:   "sqlite://" + filepath.Join(dir, "state.db") + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate",
 		Compaction: hostabi.CompactionPlan{IntervalSeconds: 300},
@@ -39,7 +39,7 @@ func start(t *testing.T, socket string, plan hostabi.DatastorePlan) (client *cli
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, socket, plan) }()
+	go func() { done <- run(ctx, socket, plan) }()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + socket}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
@@ -109,13 +109,13 @@ func TestServesAndKeeps(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "run", "kine.sock")
 	// The first run starts what the SQL driver and grpc keep for the process.
-	_, stop := start(t, socket, sqlite(t.TempDir()))
+	_, stop := start(t, socket, sqlitePlan(t.TempDir()))
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	kerneltest.NoLeaks(t)
 
-	client, stop := start(t, socket, sqlite(dir))
+	client, stop := start(t, socket, sqlitePlan(dir))
 	for path, want := range map[string]os.FileMode{filepath.Dir(socket): 0o700, socket: 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want mode %o", path, info, err, want)
@@ -151,7 +151,7 @@ func TestServesAndKeeps(t *testing.T) {
 	if err := os.WriteFile(socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	client, stop = start(t, socket, sqlite(dir))
+	client, stop = start(t, socket, sqlitePlan(dir))
 	if got := read(t, client, "/test/a"); got != "one" {
 		t.Errorf("after a restart: read %q, want %q", got, "one")
 	}
@@ -183,7 +183,7 @@ func TestStopsWhileTheDatabaseIsAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, filepath.Join(t.TempDir(), "kine.sock"), hostabi.DatastorePlan{
+		done <- run(ctx, filepath.Join(t.TempDir(), "kine.sock"), hostabi.DatastorePlan{
 			Endpoint: "postgres://cleat:secret@" + listener.Addr().String() + "/cleat?sslmode=disable",
 		})
 	}()
@@ -213,7 +213,7 @@ func TestRefusesEndpoints(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			err := Run(ctx, filepath.Join(t.TempDir(), "kine.sock"), hostabi.DatastorePlan{Endpoint: tt.endpoint})
+			err := run(ctx, filepath.Join(t.TempDir(), "kine.sock"), hostabi.DatastorePlan{Endpoint: tt.endpoint})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want an error with %q", err, tt.want)
 			}
@@ -227,7 +227,7 @@ func TestRefusesEndpoints(t *testing.T) {
 // Compaction has to leave what is current and drop what is old.
 func TestCompacts(t *testing.T) {
 	dir := t.TempDir()
-	plan := sqlite(dir)
+	plan := sqlitePlan(dir)
 	plan.Compaction = hostabi.CompactionPlan{IntervalSeconds: 1, MinRetain: 1}
 	client, stop := start(t, filepath.Join(dir, "kine.sock"), plan)
 	revision := create(t, client, "/test/a", "0").Header.Revision
@@ -264,7 +264,7 @@ func TestWriteAheadLogStaysSmall(t *testing.T) {
 		limit  = writes * value / 4
 	)
 	dir := t.TempDir()
-	client, stop := start(t, filepath.Join(dir, "kine.sock"), sqlite(dir))
+	client, stop := start(t, filepath.Join(dir, "kine.sock"), sqlitePlan(dir))
 	revision := create(t, client, "/test/a", "").Header.Revision
 	for n := range writes {
 		revision = update(t, client, "/test/a", strings.Repeat(string(rune('a'+n%26)), value), revision)

@@ -80,6 +80,7 @@ type logrusHook struct{ logger *slog.Logger }
 func (h logrusHook) Levels() []logrus.Level { return logrus.AllLevels }
 
 func (h logrusHook) Fire(e *logrus.Entry) error {
+	hearKine(e.Message)
 	level := slog.LevelDebug
 	switch e.Level {
 	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
