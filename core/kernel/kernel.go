@@ -50,6 +50,10 @@ type Options struct {
 	CheckInterval time.Duration // the pause between two Checks and the time one may take
 }
 
+// Label is the profiler's label that every goroutine of a unit has; its value is
+// the unit's name.
+const Label = "unit"
+
 // Kernel holds the units of a node. Make it with New; all methods may be called
 // from any goroutine.
 type Kernel struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -382,4 +383,39 @@ func TestContextOfAUnit(t *testing.T) {
 		t.Error("the unit's context does not carry the caller's values")
 	}
 	wantUnitError(t, cause, "b", boom)
+}
+
+func TestFailFromOutside(t *testing.T) {
+	boom := errors.New("boom")
+	for _, tt := range []struct {
+		name string
+		unit string // in the error, "" if it is the node's
+	}{{"a", "a"}, {"stranger", ""}} {
+		synctest.Test(t, func(t *testing.T) {
+			k := kernel.New(kernel.Options{})
+			labels := make(chan string, 1)
+			k.Add("a", runFunc(func(ctx context.Context, ready func()) error {
+				label, _ := pprof.Label(ctx, kernel.Label)
+				labels <- label
+				ready()
+				<-ctx.Done()
+				k.Fail("a", errors.New("while stopping"))
+				return nil
+			}))
+			r := start(t, k)
+			if label := <-labels; label != "a" {
+				t.Errorf("the unit's goroutine has the label %q", label)
+			}
+			k.Fail(tt.name, boom)
+			err := <-r.result
+			if tt.unit != "" {
+				wantUnitError(t, err, tt.unit, boom)
+			} else if !errors.Is(err, boom) {
+				t.Errorf("got %v, want %v", err, boom)
+			}
+			if strings.Contains(err.Error(), "while stopping") {
+				t.Errorf("%v tells of a failure during the stop", err)
+			}
+		})
+	}
 }

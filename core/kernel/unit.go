@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/pprof"
+	"slices"
 	"sync"
 	"time"
 )
@@ -66,7 +68,11 @@ func (u *Unit) live(parent context.Context) {
 	// The parent's end is for the kernel, which stops units in order.
 	ctx, cancel := context.WithCancelCause(withUnit(context.WithoutCancel(parent), u))
 	defer cancel(nil)
-	run := spawn(func() error { return u.component.Run(ctx, u.becomeReady) })
+	run := spawn(func() (err error) {
+		// The label goes to every goroutine below: profiles tell units apart, and so does whoever asks who is speaking.
+		pprof.Do(ctx, pprof.Labels(Label, u.name), func(ctx context.Context) { err = u.component.Run(ctx, u.becomeReady) })
+		return err
+	})
 	check := spawn(func() error { return u.watchHealth(ctx) })
 
 	above := make(chan struct{}) // closed when every dependent is done
@@ -171,6 +177,27 @@ func (u *Unit) fail(err error) {
 	}
 	k.mu.Unlock()
 	k.stop(err)
+}
+
+// Fail makes the unit called name fail with err, for a program that says by other
+// ways than the return of Run that it cannot go on. While the units stop, nothing
+// fails any more; with a name that no unit has, the failure is the node's.
+func (k *Kernel) Fail(name string, err error) {
+	k.mu.Lock()
+	i := slices.IndexFunc(k.units, func(u *Unit) bool { return u.name == name })
+	stopping := k.cause != nil
+	if i < 0 && !stopping && k.first == nil {
+		k.first = err
+	}
+	k.mu.Unlock()
+	switch {
+	case stopping:
+		k.log.Info("a program gave up while it was stopped", slog.String("unit", name), slog.Any("err", err))
+	case i < 0:
+		k.stop(err)
+	default:
+		k.units[i].fail(&UnitError{Unit: name, Err: err})
+	}
 }
 
 // leaveBehind gives up on a component that does not return.

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -51,6 +52,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 	if err := quirks.Settle(); err != nil {
 		return err
 	}
+	quirks.CatchFatal(kernel.Label, func(unit, said string) { k.Fail(unit, errors.New(said)) })
 	closeStatus, err := serveStatus(ctx, k, plugged.serve)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package kubelet
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,12 +17,16 @@ import (
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/atomicfile"
+	"github.com/cleat-dev/cleat/core/internal/componentargs"
 	"github.com/cleat-dev/cleat/core/internal/healthprobe"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-const healthzURL = "http://127.0.0.1:10248/healthz"
+const (
+	healthzAddress = "127.0.0.1:10248"
+	healthzURL     = "http://" + healthzAddress + "/healthz"
+)
 
 // Component is the unit. Make it with New.
 type Component struct {
@@ -66,6 +71,9 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := checkKernelLog(); err != nil {
 		return err
 	}
+	if err := healthprobe.Free(ctx, healthzAddress, c.servingAddress()); err != nil {
+		return err
+	}
 	rest, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.kubeconfig, err)
@@ -78,6 +86,13 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	return kernel.RunProbed(ctx, ready, c.run, 100*time.Millisecond, func(ctx context.Context) error {
 		return c.registered(ctx, client, started)
 	})
+}
+
+// servingAddress is where the kubelet answers the API server; it ends the process
+// when that is taken.
+func (c *Component) servingAddress() string {
+	defaults := map[string]string{"address": "0.0.0.0", "port": "10250"}
+	return net.JoinHostPort(componentargs.Value("address", defaults, c.cfg.KubeletArg), componentargs.Value("port", defaults, c.cfg.KubeletArg))
 }
 
 // registered asks the kubelet how it is, and the API what it said of its Node.

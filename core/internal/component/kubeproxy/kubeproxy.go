@@ -19,7 +19,10 @@ import (
 )
 
 const (
-	livezURL     = "http://127.0.0.1:10256/livez"
+	healthAddress  = "127.0.0.1:10256"
+	metricsAddress = "127.0.0.1:10249"
+	livezURL       = "http://" + healthAddress + "/livez"
+
 	conntrackMax = "/proc/sys/net/netfilter/nf_conntrack_max"
 )
 
@@ -33,10 +36,10 @@ func Mode(cfg *config.Config) string {
 func Args(cfg *config.Config, kubeconfig string, clusterCIDRs []string) []string {
 	args := map[string]string{
 		"cluster-cidr":         strings.Join(clusterCIDRs, ","),
-		"healthz-bind-address": "127.0.0.1:10256",
+		"healthz-bind-address": healthAddress,
 		"hostname-override":    cfg.NodeName,
 		"kubeconfig":           kubeconfig,
-		"metrics-bind-address": "127.0.0.1:10249",
+		"metrics-bind-address": metricsAddress,
 		"profiling":            "false",
 		"proxy-mode":           Mode(cfg),
 	}
@@ -71,6 +74,10 @@ func New(run func(ctx context.Context) error) *Component {
 // Run keeps the rules; it is ready when they were written once.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	defer c.probe.Close()
+	// It tries for ever to get a port that is taken, and works without.
+	if err := healthprobe.Free(ctx, healthAddress, metricsAddress); err != nil {
+		return err
+	}
 	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, c.synced)
 }
 

@@ -47,8 +47,8 @@ func checkFile(ctx context.Context, endpoint string) error {
 	switch {
 	case err == nil && verdict == "ok", errors.Is(err, sql.ErrNoRows), ctx.Err() != nil:
 		return nil
-	case errors.As(err, &broken) && broken.Code()&0xff == sqlitecodes.SQLITE_FULL:
-		return fmt.Errorf("read %s: %w", file, syscall.ENOSPC)
+	case err != nil && full(file): // which SQLite says in many ways
+		return fmt.Errorf("read %s: %w (%w)", file, syscall.ENOSPC, err)
 	case err == nil:
 		err = errors.New(strings.ReplaceAll(verdict, "\n", ", "))
 	case errors.As(err, &broken) && (broken.Code()&0xff == sqlitecodes.SQLITE_CORRUPT || broken.Code()&0xff == sqlitecodes.SQLITE_NOTADB):
@@ -57,6 +57,13 @@ func checkFile(ctx context.Context, endpoint string) error {
 	}
 	return fmt.Errorf("%s is damaged: %w. It was left as it is: put a copy from before back, with its -wal file and without its -shm file, "+
 		"or move all three away to begin with an empty cluster", file, err)
+}
+
+// full tells whether the file system of a file has not even room for what SQLite
+// needs to open one.
+func full(file string) bool {
+	var fs syscall.Statfs_t
+	return syscall.Statfs(file, &fs) == nil && fs.Bavail*uint64(fs.Bsize) < 64<<10
 }
 
 func ask(ctx context.Context, file, query string) (verdict string, err error) {

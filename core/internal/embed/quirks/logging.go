@@ -23,7 +23,7 @@ func BridgeLogs(logger *slog.Logger, debug bool) error {
 	slog.SetDefault(logger)
 
 	quiet := slog.New(&demote{handler: logger.Handler()})
-	klog.SetSlogLogger(quiet.With("source", "kubernetes"))
+	klog.SetSlogLogger(slog.New(listen{quiet.With("source", "kubernetes").Handler()}))
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
 	verbosity := "0"
@@ -44,6 +44,31 @@ func BridgeLogs(logger *slog.Logger, debug bool) error {
 	std.AddHook(logrusHook{quiet.With("source", "containerd")})
 	return nil
 }
+
+// listen keeps the last line for CatchFatal: the message of a Fatal is but an
+// informational line here, which the log does not show.
+type listen struct{ slog.Handler }
+
+func (l listen) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l listen) Handle(ctx context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "err" {
+			line += ": " + a.Value.String()
+		}
+		return true
+	})
+	lastLine.Store(&line)
+	if !l.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+func (l listen) WithAttrs(attrs []slog.Attr) slog.Handler { return listen{l.Handler.WithAttrs(attrs)} }
+
+func (l listen) WithGroup(name string) slog.Handler { return listen{l.Handler.WithGroup(name)} }
 
 // demote lowers every record: errors become info lines, all else debug lines.
 // Upstream warns of what is normal while a cluster starts, and its errors are
