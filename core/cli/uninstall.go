@@ -61,7 +61,7 @@ func confirm(cmd *cobra.Command, targets []string, o cleanup.Options, yes bool) 
 		}
 	}
 	if o.Node != "" {
-		if err := fprint(out, "The datastore is elsewhere and keeps the cluster's state, which only the token in %s opens.\n", o.Data.Token()); err != nil {
+		if err := fprint(out, "A datastore elsewhere keeps the cluster's state, which only the token in %s opens.\n", o.Data.Token()); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,14 +19,16 @@ func leftovers() map[string]string {
 		// Not the script itself, nor what it runs.
 		"processes": `for p in /proc/[0-9]*; do [ "$p" = /proc/$$ ] || { read -r _ _ _ parent _ <$p/stat && [ "$parent" != $$ ] &&
 			tr '\0' ' ' <$p/cmdline && echo; }; done`,
-		"namespaces":         `readlink /proc/[0-9]*/ns/*`,
-		"mounts":             `sed -E 's/^([^ ]+ ){3}([^ ]+ [^ ]+).* - ([^ ]+) .*/\2 \3/' /proc/self/mountinfo`,
-		"links":              `ls /sys/class/net; ip -o route; ip -6 -o route | sed 's/expires.*//'; ip rule`,
-		"nft":                `nft -j list ruleset`,
-		"iptables":           `iptables-save; ip6tables-save`,
-		"cgroups":            `find /sys/fs/cgroup -type d`,
-		"run files":          `find /run /var/lib/cni ! -name 'lab-*.pid' ! -name xtables.lock`,
-		"data":               `find /etc/cleat /etc/cni /opt/cni /var/lib/cleat /var/lib/kubelet /var/log`,
+		"namespaces": `readlink /proc/[0-9]*/ns/*`,
+		"mounts":     `sed -E 's/^([^ ]+ ){3}([^ ]+ [^ ]+).* - ([^ ]+) .*/\2 \3/' /proc/self/mountinfo`,
+		"links": `ls /sys/class/net; ip -o addr; for v in 4 6; do
+			ip -$v -o route show table all | sed 's/expires.*//'; ip -$v rule; done`,
+		"nft":      `nft -j list ruleset`,
+		"iptables": `iptables-save; ip6tables-save`,
+		"cgroups":  `find /sys/fs/cgroup -type d`,
+		// Files of the lab, of iptables and of mount(8) aside.
+		"run files":          `find /run /var/lib/cni ! -name 'lab-*.pid' ! -name xtables.lock ! -path /run/mount`,
+		"data":               `find /etc /opt/cni /var/lib /var/log`,
 		"programs and links": `find /usr/local/bin`,
 	}
 }
@@ -136,92 +139,193 @@ func (s snapshot) compare(t *testing.T, when string, after snapshot, but ...stri
 }
 
 // stranger puts things on the machine that are not cleat's and look much like it.
-const stranger = `
+const stranger = `set -e
 ip link add other0 type bridge
+ip link add other1 type veth peer name other2
+ip link set other1 master other0
 ip netns add cni-other
 nft add table ip other
 nft add chain ip other kube-proxy
-iptables -N OTHER-FORWARD && iptables -A FORWARD -m comment --comment 'not KUBE-FORWARD' -j OTHER-FORWARD
-mkdir -p /run/other /etc/cni/net.d /var/lib/cni/networks/other /var/lib/cni/results /run/containerd/s /run/containerd/runc/moby/other /var/log/pods/other_other_other
+iptables -N OTHER-FORWARD
+iptables -A FORWARD -m comment --comment 'not KUBE-FORWARD' -j OTHER-FORWARD
+mkdir -p /run/other /etc/cni/net.d /var/lib/cni/networks/other /var/lib/cni/results /run/containerd/s \
+	/run/containerd/runc/moby/other /var/log/pods/other_other_other
 mount -t tmpfs other /run/other
 echo '{}' >/etc/cni/net.d/99-other.conflist
 echo other >/var/lib/cni/networks/other/10.9.9.9
 echo '{"containerId":"other","networkName":"other"}' >/var/lib/cni/results/other-other-eth0
 touch /run/containerd/s/other
-for top in /sys/fs/cgroup /sys/fs/cgroup/memory; do [ -e $top/cgroup.procs ] && mkdir $top/other; done; true
+for top in /sys/fs/cgroup /sys/fs/cgroup/*; do
+	[ ! -e $top/cgroup.procs ] || mkdir $top/other
+done
 `
 
+// life is how a server of TestDeath lives and dies.
+type life struct {
+	config string
+	data   string // data directory
+	killed bool   // before killall: else that ends the server
+	alone  bool   // on the machine
+}
+
 // TestDeath kills a server and removes it, with killall and with uninstall, and
-// wants the machine as it was.
+// wants the machine as it was. The commands and their output are those of the guide.
 func TestDeath(t *testing.T) {
-	for name, config := range map[string]string{
-		"defaults": "",
-		"iptables": "flannel-backend: host-gw\nkube-proxy-arg: [proxy-mode=iptables]\n",
-		"bridge":   "cni: cni-bridge\nwrite-kubeconfig: /var/log/admin.yaml\n",
+	for name, l := range map[string]life{
+		"nftables": {data: "/var/lib/cleat", killed: true},
+		"iptables": {data: "/var/lib/cleat", alone: true, config: "flannel-backend: host-gw\nkube-proxy-arg: [proxy-mode=iptables]\n"},
+		"bridge": {data: "/var/lib/cleat/here", killed: true, alone: true, config: "cni: cni-bridge\ndata-dir: /var/lib/cleat/here\n" +
+			"write-kubeconfig: /var/log/admin.yaml\ndatastore-endpoint: sqlite:///srv/state.db\ntoken: a-secret-of-this-test\n"},
 	} {
-		t.Run(name, func(t *testing.T) { die(t, config) })
+		t.Run(name, l.run)
 	}
 }
 
-func die(t *testing.T, config string) {
-	l := newLab(t)
-	n := &node{Machine: l.Machine("n1")}
-	n.Must(t, "sh", "-c", stranger)
-	n.Start(t, "other", "sleep", "1000000")
-	first := takeSnapshot(t, n.Machine)
-	n.CopyFile(t, artefact(t, "CLEAT_TEST_IMAGES", "build/test-images.tar"), "/var/lib/cleat/agent/images/test-images.tar", 0o644)
-	n.WriteFile(t, "/etc/cleat/config.yaml", config)
-
-	n.serve(t)
-	n.apply(t, "default", `
+// workload uses all that a pod may leave behind.
+const workload = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: page}
+data: {index.html: it works}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      volumes: [{name: page, configMap: {name: page}}]
+      containers:
+      - name: web
+        image: cleat.dev/busybox:test
+        command: [httpd, -f, -p, "8080", -h, /page]
+        volumeMounts: [{name: page, mountPath: /page}]
+---
 apiVersion: v1
 kind: Pod
 metadata: {name: long}
 spec:
-  volumes: [{name: memory, emptyDir: {medium: Memory}}]
+  volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
   containers:
   - name: main
     image: cleat.dev/busybox:test
     command: [sh, -c, 'sleep 900000 & exec sleep 1000000']
     ports: [{containerPort: 8080, hostPort: 18082}]
-    volumeMounts: [{name: memory, mountPath: /memory}]
-`)
-	n.awaitPod(t, "default", "long")
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}]
+`
+
+func (l life) run(t *testing.T) {
+	guide := readGuide(t, "guides/remove.md").does
+	if len(guide) != 2 {
+		t.Fatalf("the guide has %d commands, want killall and uninstall", len(guide))
+	}
+	n := &node{Machine: newLab(t).Machine("n1")}
+	t.Cleanup(func() {
+		if t.Failed() && n.server != nil {
+			n.dump(t)
+		}
+	})
+	n.Start(t, "other", "sleep", "1234567") // what is not cleat's
+	if !l.alone {
+		n.Must(t, "sh", "-c", stranger)
+	}
+	lab.Eventually(t, podPatience, "addresses of the machine", func() error {
+		out, err := n.Run("ip", "-6", "addr", "show", "tentative")
+		if err == nil && out != "" {
+			err = errors.New(out)
+		}
+		return err
+	})
+	first := takeSnapshot(t, n.Machine)
+	install := func() {
+		n.CopyFile(t, artefact(t, "CLEAT_TEST_IMAGES", "build/test-images.tar"), l.data+"/agent/images/test-images.tar", 0o644)
+		n.WriteFile(t, "/etc/cleat/config.yaml", l.config)
+		t.Logf("Ready after %.1f s", n.serve(t))
+	}
+	do := func(args ...string) string {
+		t.Helper()
+		out := n.Must(t, args...)
+		t.Logf("%s:\n%s", strings.Join(args, " "), out)
+		return out
+	}
+	follow := func(a action) {
+		t.Helper()
+		a.run(t, n.Name, func(command string) (string, error) {
+			out, err := n.Run("sh", "-c", "exec 2>&1; "+command)
+			t.Logf("%s:\n%s", command, out)
+			return out, err
+		})
+	}
+
+	install()
+	n.apply(t, "default", workload)
+	n.awaitWork(t)
+	n.Start(t, "exec", "kubectl", "exec", "long", "--", "sleep", "900001")
+	eventuallyPrints(t, n.Machine, podPatience, "sleep 900001", "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline; echo; done | grep -v kubectl`)
 	for what, lines := range takeSnapshot(t, n.Machine) {
 		if what != "programs and links" && slices.Equal(lines, first[what]) {
 			t.Errorf("a running server shows no %s, so the test would not see what is left", what)
 		}
 	}
-	n.server.Signal(t, "KILL")
-	if err := n.server.Wait(t, podPatience); err == nil {
-		t.Error("cleat server ended well after SIGKILL")
+	if l.killed {
+		n.server.Signal(t, "KILL")
+		if err := n.server.Wait(t, podPatience); err == nil {
+			t.Error("cleat server ended well after SIGKILL")
+		}
+		before := takeSnapshot(t, n.Machine)
+		if out, err := n.Run("cleat", "uninstall"); err == nil || !strings.Contains(err.Error(), "--yes") {
+			t.Errorf("uninstall without a terminal: %v\n%s", err, out)
+		}
+		do("cleat", "killall", "--dry-run")
+		before.compare(t, "after a dry run", takeSnapshot(t, n.Machine))
+		do("cleat", "killall")
+	} else {
+		follow(guide[0])
 	}
-
-	if out, err := n.Run("cleat", "uninstall"); err == nil || !strings.Contains(err.Error(), "--yes") {
-		t.Errorf("uninstall without a terminal: %v\n%s", err, out)
-	}
-	before := takeSnapshot(t, n.Machine)
-	t.Logf("cleat killall --dry-run:\n%s", n.Must(t, "cleat", "killall", "--dry-run"))
-	before.compare(t, "after a dry run", takeSnapshot(t, n.Machine))
-
-	t.Logf("cleat killall:\n%s", n.Must(t, "cleat", "killall"))
 	first.compare(t, "after killall", takeSnapshot(t, n.Machine), "data")
-	t.Logf("cleat killall again:\n%s", n.Must(t, "cleat", "killall"))
+	if out := do("cleat", "killall"); strings.Contains(out, "removed") || strings.Contains(out, "killed") {
+		t.Error("a second killall found something")
+	}
 
-	t.Logf("start after killall: Ready after %.1f s", n.serve(t))
+	t.Logf("Ready after killall after %.1f s", n.serve(t))
 	eventuallyPrints(t, n.Machine, podPatience, "running 1", "kubectl", "get", "pod", "long", "-o",
 		`jsonpath={range .status.containerStatuses[*]}{.state.running.startedAt} running {.restartCount}{end}`)
-	n.awaitPod(t, "default", "long")
+	n.awaitWork(t)
 
-	// This time the server runs.
-	t.Logf("cleat uninstall --yes:\n%s", n.Must(t, "cleat", "uninstall", "--yes"))
-	if err := n.server.Wait(t, podPatience); err != nil {
-		t.Errorf("cleat server after uninstall: %v, want status 0", err)
-	}
 	// The links to the program were the lab's, but are such as an installer makes.
 	first["programs and links"] = slices.DeleteFunc(first["programs and links"], func(path string) bool {
 		return slices.Contains([]string{"/usr/local/bin/kubectl", "/usr/local/bin/ctr", "/usr/local/bin/crictl"}, path)
 	})
-	first.compare(t, "after uninstall", takeSnapshot(t, n.Machine))
-	t.Logf("cleat uninstall --yes again:\n%s", n.Must(t, "cleat", "uninstall", "--yes"))
+	for _, fresh := range []bool{false, true} {
+		if fresh {
+			n.Must(t, "ln", "-s", "cleat", "/usr/local/bin/kubectl")
+			install()
+		}
+		follow(guide[1])
+		if err := n.server.Wait(t, podPatience); err != nil {
+			t.Errorf("cleat server after uninstall: %v, want status 0", err)
+		}
+		first.compare(t, "after uninstall", takeSnapshot(t, n.Machine))
+	}
+	do("cleat", "uninstall", "--yes")
+	first.compare(t, "after another uninstall", takeSnapshot(t, n.Machine))
+}
+
+// awaitWork waits until everything in the workload does its work.
+func (n *node) awaitWork(t *testing.T) {
+	t.Helper()
+	n.awaitPod(t, "default", "long")
+	n.kubectl(t, "rollout", "status", "deployment/web", "--timeout", podPatience.String())
+	eventuallyPrints(t, n.Machine, podPatience, "it works", "curl", "-s", "-m", "5", fmt.Sprintf("http://%s:30080", n.Addr))
 }

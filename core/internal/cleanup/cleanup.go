@@ -119,13 +119,11 @@ func (j *job) uninstall(ctx context.Context) error {
 	if j.facts.refusal != nil {
 		return j.facts.refusal
 	}
-	// Before the server's end: where the logs are is in the bundles.
-	targets := j.targets()
 	j.freeNodeName(ctx)
 	if err := j.killall(ctx); err != nil && (j.facts.server.PID != 0 || ctx.Err() != nil) && !j.DryRun {
 		return err
 	}
-	j.removeFiles(ctx, targets)
+	j.removeFiles(ctx, j.targets()) // as the facts were when the server had ended
 	return j.result()
 }
 
