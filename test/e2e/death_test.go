@@ -28,7 +28,7 @@ func leftovers() map[string]string {
 		"cgroups":  `find /sys/fs/cgroup -type d`,
 		// Files of the lab, of iptables and of mount(8) aside.
 		"run files":          `find /run /var/lib/cni ! -name 'lab-*.pid' ! -name xtables.lock ! -path /run/mount`,
-		"data":               `find /etc /opt/cni /var/lib /var/log`,
+		"data":               `find /etc/cleat /etc/cni /opt/cni /var/lib/cleat /var/lib/kubelet /var/log`,
 		"programs and links": `find /usr/local/bin`,
 	}
 }
@@ -318,6 +318,14 @@ func (l life) run(t *testing.T) {
 		}
 		first.compare(t, "after uninstall", takeSnapshot(t, n.Machine))
 	}
+	// What somebody else mounted is in the way.
+	mine := l.data + "/agent/mine"
+	n.Must(t, "sh", "-c", "mkdir -p "+mine+" "+l.data+"/server && touch "+l.data+"/server/.lock && mount -t tmpfs mine "+mine)
+	if out, err := n.Run("cleat", "uninstall", "--yes", "--data-dir", l.data); err == nil || !strings.Contains(err.Error(), mine+" is mounted in it") {
+		t.Errorf("uninstall in spite of a mount: %v\n%s", err, out)
+	}
+	n.Must(t, "umount", mine)
+	do("cleat", "uninstall", "--yes", "--data-dir", l.data)
 	do("cleat", "uninstall", "--yes")
 	first.compare(t, "after another uninstall", takeSnapshot(t, n.Machine))
 }

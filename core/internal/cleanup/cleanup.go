@@ -50,13 +50,21 @@ func Uninstall(ctx context.Context, o Options) error {
 	return j.uninstall(ctx)
 }
 
-// Targets lists the paths that Uninstall would delete, one line each.
+// fewPaths is how many of a kind Targets lists.
+const fewPaths = 4
+
+// Targets lists the paths that Uninstall would delete, one line each. Of many
+// logs it names the first.
 func Targets(o Options) []string {
 	o.Out = io.Discard
 	j := &job{Options: o, host: machine{}}
 	j.find()
 	var lines []string
 	for _, t := range j.targets() {
+		if n := len(t.paths); n > fewPaths {
+			lines = append(lines, fmt.Sprintf("%s and %d more (%s)", t.paths[0], n-1, t.kind))
+			continue
+		}
 		for _, p := range t.paths {
 			lines = append(lines, fmt.Sprintf("%s (%s)", p, t.kind))
 		}
