@@ -428,12 +428,16 @@ func TestUninstallLinks(t *testing.T) {
 		if want := path + ": is a symbolic link to /disk/" + filepath.Base(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		if !exists(to) || !exists(j.root+path) {
-			t.Errorf("%s is gone", path)
+		if !exists(to) || !exists(j.root+path) || !exists(j.root+"/var/lib/cleat/server/.lock") {
+			t.Errorf("%s or what tells that it is cleat's is gone", path)
 		}
 		if err := os.Remove(j.root + path); err != nil {
 			t.Fatal(err)
 		}
+	}
+	j.errs = nil
+	if err := j.uninstall(context.Background()); err != nil || exists(j.root+"/var/lib/cleat") {
+		t.Errorf("without the links: %v", err)
 	}
 }
 

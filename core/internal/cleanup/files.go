@@ -216,7 +216,12 @@ func (j *job) removeFiles(ctx context.Context, targets []target) {
 		if t.kind == "service" && !j.DryRun && exists(j.at("/run/systemd/system")) {
 			j.fail(t.kind, j.systemctl(ctx, "disable", unitName))
 		}
-		j.each(t.kind, "delete", "deleted", t.paths, j.delete)
+		j.each(t.kind, "delete", "deleted", t.paths, func(path string) error {
+			if t.kind == "data" && len(j.errs) > 0 {
+				return errors.New("stays until the rest of the data is gone")
+			}
+			return j.delete(path)
+		})
 		if t.kind == "service" && !j.DryRun && exists(j.at("/run/systemd/system")) {
 			j.fail(t.kind, j.systemctl(ctx, "daemon-reload"))
 		}
