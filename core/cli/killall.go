@@ -22,7 +22,7 @@ import (
 type cleaner struct {
 	killall   func(context.Context, cleanup.Options) error
 	uninstall func(context.Context, cleanup.Options) error
-	targets   func(cleanup.Options) []string
+	targets   func(cleanup.Options) ([]string, error)
 }
 
 func thisMachine() cleaner {

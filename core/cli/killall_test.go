@@ -19,8 +19,11 @@ func cleanCall(t *testing.T, a *app, fail error, args ...string) (given []cleanu
 		given = append(given, o)
 		return fail
 	}
-	with := cleaner{killall: work, uninstall: work, targets: func(o cleanup.Options) []string {
-		return []string{string(o.Data) + "/server (data)"}
+	with := cleaner{killall: work, uninstall: work, targets: func(o cleanup.Options) ([]string, error) {
+		if o.Data == "/home" {
+			return nil, errors.New("of the system")
+		}
+		return []string{string(o.Data) + "/server (data)"}, nil
 	}}
 	cmd := a.killallCommand(with)
 	if args[0] == "uninstall" {
@@ -103,6 +106,10 @@ func TestKillallRefuses(t *testing.T) {
 	var h hinted
 	if !errors.As(err, &h) || !strings.Contains(h.hint, "--yes") || len(given) > 0 || !strings.Contains(out, "/data/server") {
 		t.Errorf("without a terminal: %v, called %d times, said\n%s", err, len(given), out)
+	}
+	given, out, err = cleanCall(t, a, nil, "uninstall", "-d", "/home", "--yes")
+	if err == nil || !strings.Contains(err.Error(), "of the system") || len(given) > 0 || out != "" {
+		t.Errorf("of what is refused: %v, called %d times, said\n%s", err, len(given), out)
 	}
 	if _, _, err := cleanCall(t, a, nil, "killall", "-d", "/data", "--grace-period", "-1s"); err == nil {
 		t.Error("a negative grace period is taken")

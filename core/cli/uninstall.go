@@ -35,7 +35,11 @@ terminal it asks first; otherwise it wants --yes.`,
 			return err
 		}
 		if !o.DryRun {
-			if err := confirm(cmd, with.targets(o), o, *yes); err != nil {
+			targets, err := with.targets(o)
+			if err != nil {
+				return err
+			}
+			if err := confirm(cmd, targets, o, *yes); err != nil {
 				return err
 			}
 		}

@@ -28,8 +28,8 @@ type Options struct {
 	Out io.Writer
 	// Kubeconfig is the administrator's file that the server wrote, "" if none.
 	Kubeconfig string
-	// Node has its password in a datastore that is not on this machine, "" if
-	// the datastore is.
+	// Node is the name of this node if its password is in a datastore that
+	// outlives the data directory, else "".
 	Node string
 	// Program is this executable, absolute and without links, "" if that is not
 	// known. An installed one is removed, with the links to it.
@@ -44,7 +44,8 @@ func Killall(ctx context.Context, o Options) error {
 	return j.killall(ctx)
 }
 
-// Uninstall is Killall and removes all files too, the program excepted.
+// Uninstall is Killall and removes all files too. If something else cannot be
+// removed, the data stays, as it tells what is cleat's; then it can be called again.
 func Uninstall(ctx context.Context, o Options) error {
 	j := &job{Options: o, host: machine{}}
 	return j.uninstall(ctx)
@@ -53,12 +54,14 @@ func Uninstall(ctx context.Context, o Options) error {
 // fewPaths is how many of a kind Targets lists.
 const fewPaths = 4
 
-// Targets lists the paths that Uninstall would delete, one line each. Of many
-// logs it names the first.
-func Targets(o Options) []string {
+// Targets lists the paths that Uninstall would delete, one line each; of many
+// logs it names the first. Its error is why Uninstall would refuse.
+func Targets(o Options) ([]string, error) {
 	o.Out = io.Discard
 	j := &job{Options: o, host: machine{}}
-	j.find()
+	if err := j.refuse(); err != nil {
+		return nil, err
+	}
 	var lines []string
 	for _, t := range j.targets() {
 		if n := len(t.paths); n > fewPaths {
@@ -69,7 +72,7 @@ func Targets(o Options) []string {
 			lines = append(lines, fmt.Sprintf("%s (%s)", p, t.kind))
 		}
 	}
-	return lines
+	return lines, nil
 }
 
 // job is one call.
@@ -92,23 +95,34 @@ func (j *job) at(path string) string {
 }
 
 func (j *job) killall(ctx context.Context) error {
+	j.clear(ctx)
+	return j.result()
+}
+
+// clear does what Killall does. It is false if the server or its pods may still run.
+func (j *job) clear(ctx context.Context) bool {
 	j.find()
-	if j.facts.refusal != nil {
-		return j.facts.refusal
+	if err := j.facts.refusal; err != nil {
+		j.errs = append(j.errs, err)
+		return false
 	}
 	if err := j.endServer(ctx); err != nil {
 		j.fail("server", err)
-		return j.result()
+		return false
 	}
 	j.find() // it may have started a pod until its end
+	if err := j.facts.refusal; err != nil {
+		j.errs = append(j.errs, err)
+		return false
+	}
 	if p := j.facts.server; p.PID != 0 && !j.DryRun {
 		j.fail("server", fmt.Errorf("process %d was started meanwhile; stop what starts it, then try again", p.PID))
-		return j.result()
+		return false
 	}
 	j.endContainers(ctx)
 	if err := ctx.Err(); err != nil {
 		j.fail("interrupted", fmt.Errorf("%w; try again to go on", err))
-		return j.result()
+		return false
 	}
 	j.unmount(ctx)
 	j.removeNetns(ctx)
@@ -116,23 +130,27 @@ func (j *job) killall(ctx context.Context) error {
 	j.removeRules(ctx)
 	j.removeCgroups()
 	j.removeRuntimeFiles()
-	return j.result()
+	return true
 }
 
 func (j *job) uninstall(ctx context.Context) error {
+	if err := j.refuse(); err != nil {
+		return err
+	}
+	j.freeNodeName(ctx)
+	if j.clear(ctx) {
+		j.removeFiles(ctx, j.targets()) // as the facts were when the server had ended
+	}
+	return j.result()
+}
+
+// refuse says why nothing may be uninstalled, and finds the facts.
+func (j *job) refuse() error {
 	if err := j.refuseData(); err != nil {
 		return err
 	}
 	j.find()
-	if j.facts.refusal != nil {
-		return j.facts.refusal
-	}
-	j.freeNodeName(ctx)
-	if err := j.killall(ctx); err != nil && (j.facts.server.PID != 0 || ctx.Err() != nil) && !j.DryRun {
-		return err
-	}
-	j.removeFiles(ctx, j.targets()) // as the facts were when the server had ended
-	return j.result()
+	return j.facts.refusal
 }
 
 // freeNodeName lets a machine join under this one's name later on.

@@ -386,7 +386,7 @@ func TestUninstallSpares(t *testing.T) {
 
 func TestUninstallRefuses(t *testing.T) {
 	for data, why := range map[string]string{
-		"": "absolute", "relative": "absolute", "/": "of the system", "/home": "of the system", "/var/lib/../lib": "of the system",
+		"": "absolute", "relative": "absolute", "/": "of the system", "/home": "of the system", "/home/me": "of the system", "/var/lib/../lib": "of the system",
 		"/link": "symbolic link", "/mine": "no server ever ran",
 	} {
 		j, f, _ := scene(t)
@@ -394,6 +394,7 @@ func TestUninstallRefuses(t *testing.T) {
 			write(t, j.root, dir+"/data/mine", "")
 		}
 		write(t, j.root, "/home/server/.lock", "")
+		write(t, j.root, "/home/me/server/.lock", "")
 		if err := os.Symlink(j.root+"/var/lib/cleat", j.root+"/link"); err != nil {
 			t.Fatal(err)
 		}
