@@ -442,6 +442,21 @@ func TestUninstallLinks(t *testing.T) {
 	}
 }
 
+func TestDeleteMount(t *testing.T) {
+	j, f, _ := scene(t)
+	f.mounts = append(f.mounts, "/etc/cleat", "/etc/cleat/config.yaml")
+	if err := j.delete("/etc/cleat/config.yaml"); err == nil || !strings.Contains(err.Error(), "is a mount") {
+		t.Errorf("a file that is a mount: %v", err)
+	}
+	if err := j.delete("/etc/cleat"); err == nil || !exists(j.root+"/etc/cleat/node/password") {
+		t.Errorf("a disk with a mount in it: %v", err)
+	}
+	f.mounts = []string{"/etc/cleat"}
+	if err := j.delete("/etc/cleat"); err != nil || exists(j.root+"/etc/cleat/node") || !exists(j.root+"/etc/cleat") {
+		t.Errorf("a disk: %v", err)
+	}
+}
+
 // Pods of a server that had another data directory are not touched.
 func TestOtherData(t *testing.T) {
 	j, f, _ := scene(t)

@@ -142,6 +142,9 @@ func (j *job) delete(path string) error {
 	if !slices.Contains(mounts, real) {
 		return os.RemoveAll(j.at(path))
 	}
+	if !link.IsDir() {
+		return errors.New("is a mount; unmount it, then try again")
+	}
 	// A disk of its own is emptied.
 	entries, err := os.ReadDir(j.at(path))
 	errs := []error{err}
