@@ -110,6 +110,8 @@ that program.`,
 	if a.programs.Plugin != nil {
 		add(cluster, a.programs.Plugin)
 	}
+	add(cluster, a.killallCommand(thisMachine()))
+	add(cluster, a.uninstallCommand(thisMachine()))
 	for _, tool := range a.tools() {
 		add(tools, a.toolCommand(tool))
 	}

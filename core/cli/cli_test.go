@@ -279,7 +279,7 @@ func TestStatusOfADeadServer(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "version", "completion":
+		case "status", "version", "completion", "killall", "uninstall":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

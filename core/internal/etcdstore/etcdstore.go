@@ -98,3 +98,17 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, rev int64)
 	}
 	return res.Succeeded, nil
 }
+
+// Delete removes a key whose revision still is rev.
+func (s *Store) Delete(ctx context.Context, key string, rev int64) (bool, error) {
+	// kine knows a deletion by its shape too.
+	res, err := s.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).
+		Then(clientv3.OpDelete(key)).
+		Else(clientv3.OpGet(key)).
+		Commit()
+	if err != nil {
+		return false, fmt.Errorf("datastore: delete %s: %w", key, err)
+	}
+	return res.Succeeded, nil
+}

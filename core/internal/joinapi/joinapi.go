@@ -49,5 +49,9 @@ const (
 	UserNetwork    = "cleat-network" // bound to what the network's backend needs of nodes
 )
 
+// NodePasswordPrefix is where the datastore keeps what proves a node's password, by
+// the node's name.
+const NodePasswordPrefix = "/nodepasswords/"
+
 // NodeUser is the Kubernetes user of a node's kubelet.
 func NodeUser(name string) string { return UserNodePrefix + name }

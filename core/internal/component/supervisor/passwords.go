@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/scrypt"
+
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
 )
 
 // Store is the little of a datastore that node passwords need.
@@ -23,8 +25,6 @@ type Store interface {
 }
 
 const (
-	passwordPrefix = "/nodepasswords/"
-
 	scryptN, scryptR, scryptP = 1 << 14, 8, 1
 	scryptSalt, scryptKey     = 16, 32
 )
@@ -56,7 +56,7 @@ func newPasswords(store Store) *passwords {
 // check returns nil if name is the caller's, from now on if it was nobody's,
 // errTaken if it is somebody else's, and other errors of the datastore.
 func (p *passwords) check(ctx context.Context, name, password string) error {
-	key := passwordPrefix + name
+	key := joinapi.NodePasswordPrefix + name
 	record, rev, err := p.store.Get(ctx, key)
 	if err != nil {
 		return err
