@@ -83,7 +83,8 @@ func TestPrecedence(t *testing.T) {
 		{c.Snapshotter, "drop10", "snapshotter", filepath.Join(dir, "config.yaml.d/10.yaml") + ":2"},
 		{c.Token, "file", "token", file + ":4"},
 		{strings.Join(c.TLSSAN, " "), "c d e", "tls-san", "--tls-san"},
-		{strings.Join(c.Disable, " "), "coredns ingress metrics local", "disable", filepath.Join(dir, "config.yaml.d/20.yaml") + ":3"},
+		{strings.Join(c.Disable, " "), "coredns ingress metrics local", "disable",
+			file + ":6, " + filepath.Join(dir, "config.yaml.d/10.yaml") + ":3, " + filepath.Join(dir, "config.yaml.d/20.yaml") + ":3"},
 		{c.LogFormat, "auto", "log-format", "default"},
 	} {
 		if x.got != x.want || c.Origin(x.name) != x.origin {
@@ -152,7 +153,10 @@ func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
 		{"unknown key", "x: 1\ntls-sans: a", `config.yaml:2: unknown key "tls-sans"; did you mean "tls-san"?`},
 		{"key with dashes", "--node-name: a", `did you mean "node-name"?`},
-		{"far away", "etcd-s3-bucket: a", "`cleat server --help` lists the options"},
+		{"far away", "zzzzzzzz: a", "`cleat server --help` lists the options"},
+		{"not yet here", "cluster-init: true", `config.yaml:1: unknown key "cluster-init": k3s has it, cleat does not yet: there is no embedded etcd; use --datastore-endpoint with`},
+		{"never here", "helm-job-image: a", "k3s has it, cleat will not: charts are rendered in the server, by no job; leave it out"},
+		{"another name", "cluster-secret: a", `k3s takes it for "token"; write "token"`},
 		{"append to scalar", "token+: a", `"token" takes one value, so there is nothing to append to`},
 		{"list for scalar", "token: [a]", `"token" takes one value, not a list`},
 		{"null", "token:", `"token" has no value`},

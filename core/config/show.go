@@ -31,7 +31,8 @@ func (e *OptionError) Error() string {
 }
 
 // Origin tells where the value of an option came from: "--<flag>", the name of
-// a variable, "<file>:<line>", "default", "detected", or "" if nothing set it.
+// a variable, "<file>:<line>" (several, with ", " between, for a list to which
+// files appended), "default", "detected", or "" if nothing set it.
 func (c *Config) Origin(name string) string { return c.origins[name] }
 
 // String lists the options that have a value, without secrets.

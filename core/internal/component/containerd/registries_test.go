@@ -147,7 +147,7 @@ func FuzzRenderHosts(f *testing.F) {
 				t.Errorf("%s is no TOML: %v\n%s", name, err, content)
 			}
 		}
-		if _, err := render(templateData{Auths: auths(regs)}, "/nonexistent/config.toml.tmpl"); err != nil {
+		if _, err := render(templateData{Auths: auths(regs), DefaultRuntime: "runc"}, "/nonexistent/config.toml.tmpl"); err != nil {
 			t.Errorf("credentials break the configuration: %v", err)
 		}
 	})
