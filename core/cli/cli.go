@@ -104,6 +104,7 @@ that program.`,
 		add(cluster, a.serverCommand())
 	}
 	add(cluster, a.statusCommand())
+	add(cluster, a.configCommand())
 	if a.programs.Graph != nil {
 		add(cluster, a.graphCommand())
 	}

@@ -317,7 +317,7 @@ func TestStatusOfADeadServer(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "version", "completion":
+		case "status", "config", "version", "completion":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

@@ -8,9 +8,9 @@ import (
 
 func TestRetitle(t *testing.T) {
 	for in, want := range map[string]string{
-		"cleat\x00server\x00--token\x00abc\x00": "cleat\x00server\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+		"cleat\x00server\x00--token\x00abc\x00": "cleat\x00server" + strings.Repeat("\x00", len("\x00--token\x00abc\x00")),
 		"/usr/bin/cleat\x00server\x00":          "/usr/bin/cleat\x00server\x00",
-		"cleat\x00-tabc\x00":                    "cleat" + strings.Repeat("\x00", 8),
+		"cleat\x00-tabc\x00":                    "cleat" + strings.Repeat("\x00", len("\x00-tabc\x00")),
 		"cleat":                                 "cleat",
 		"":                                      "",
 	} {

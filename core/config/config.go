@@ -22,7 +22,6 @@ type Options struct {
 	Debug      bool   // --debug
 	LogFormat  string // --log-format: auto, text or json
 	Verbosity  int    // --v: of Kubernetes' own log lines
-	VModule    string // --vmodule: the same by source file, pattern=N with commas between
 	LogFile    string // --log: a file to log to instead of standard error
 
 	AlsoLogToStderr bool // --alsologtostderr: beside LogFile

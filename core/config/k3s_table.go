@@ -22,10 +22,11 @@ func k3sGeneral() []K3sFlag {
 	const both = Server | Agent
 	return []K3sFlag{
 		{Name: "config", Aliases: []string{"c"}, Section: "Configuration", Env: "K3S_CONFIG_FILE", Commands: both, Standing: Differs,
-			Why: "/etc/cleat/config.yaml; a file, never a URL; the flag wins over the variable"},
+			Why: "the default is /etc/cleat/config.yaml; a file, never a URL; the flag wins over the variable"},
 		{Name: "debug", Section: "Configuration", Env: "K3S_DEBUG", Commands: both},
 		{Name: "v", Section: "Configuration", Commands: both},
-		{Name: "vmodule", Section: "Configuration", Commands: both},
+		{Name: "vmodule", Section: "Configuration", Commands: both, Standing: NotYet,
+			Why: "the log is one for all parts and knows no source files", Instead: "use --v"},
 		{Name: "log", Aliases: []string{"l"}, Section: "Configuration", Commands: both, Standing: Differs,
 			Why: "the file is readable by root alone"},
 		{Name: "alsologtostderr", Section: "Configuration", Commands: both, Standing: Differs, Why: "refused without --log"},
@@ -46,7 +47,7 @@ func k3sGeneral() []K3sFlag {
 		{Name: "tls-san-security", Section: "Listener", Commands: Server, Standing: Never,
 			Why: "a name that a client asks for is never added to the certificate", Instead: "leave it out"},
 		{Name: "data-dir", Aliases: []string{"d"}, Section: "Data", Env: "K3S_DATA_DIR", Commands: both, Standing: Differs,
-			Why: "/var/lib/cleat; the data of k3s is not read"},
+			Why: "the default is /var/lib/cleat; the data of k3s is not read"},
 		{Name: "cluster-cidr", Section: "Networking", Commands: Server},
 		{Name: "service-cidr", Section: "Networking", Commands: Server},
 		{Name: "service-node-port-range", Section: "Networking", Commands: Server},
@@ -67,7 +68,7 @@ func k3sCluster() []K3sFlag {
 	const both = Server | Agent
 	return []K3sFlag{
 		{Name: "write-kubeconfig", Aliases: []string{"o"}, Section: "Client", Env: "K3S_KUBECONFIG_OUTPUT", Commands: Server, Standing: Differs,
-			Why: "/etc/cleat/cleat.yaml"},
+			Why: "the default is /etc/cleat/cleat.yaml"},
 		{Name: "write-kubeconfig-mode", Section: "Client", Env: "K3S_KUBECONFIG_MODE", Commands: Server},
 		{Name: "write-kubeconfig-group", Section: "Client", Env: "K3S_KUBECONFIG_GROUP", Commands: Server, Standing: Differs,
 			Why: "refused with a mode that gives the group nothing"},
@@ -170,7 +171,7 @@ func k3sAgent() []K3sFlag {
 		{Name: "nonroot-devices"},
 		{Name: "pause-image", Standing: Differs, Why: "the default is in the binary and needs no registry"},
 		{Name: "snapshotter", Standing: Differs, Why: "overlayfs and native; fuse-overlayfs, stargz and nix are missing"},
-		{Name: "private-registry", Standing: Differs, Why: "/etc/cleat/registries.yaml; the same format"},
+		{Name: "private-registry", Standing: Differs, Why: "the default is /etc/cleat/registries.yaml; the format is the same"},
 		{Name: "system-default-registry", Env: "K3S_SYSTEM_DEFAULT_REGISTRY", Standing: Never, Why: "packaged images are in the binary", Instead: "leave it out"},
 		{Name: "airgap-extra-registry", Standing: Never, Why: "packaged images are in the binary, and archives keep the names they have", Instead: "name images in archives as pods do"},
 		{Name: "node-ip", Aliases: []string{"i"}},

@@ -108,7 +108,7 @@ func (l *loader) files(configFile string, named bool) {
 	from := make(map[string]string)
 	for _, f := range files {
 		for _, e := range f.entries {
-			where := fmt.Sprintf("%s:%d", f.path, e.line)
+			where := f.at(e)
 			o, ok := l.byName[e.key]
 			switch {
 			case !ok:

@@ -256,6 +256,53 @@ func TestHideCredentials(t *testing.T) {
 	}
 }
 
+// FuzzLoad reads what somebody wrote into the config file, a drop-in and a
+// variable. Whatever that is, Load answers; what it takes, it shows without
+// secrets and takes again from what it shows.
+func FuzzLoad(f *testing.F) {
+	f.Add("node-name: n1\ntls-san: [a, b]\n", "tls-san+: c\n", "n2")
+	f.Add("kubelet-arg: [\"a=b,c\", d=e]\ndebug: true\n", "kubelet-arg+: |\n  x=y\n  z=w\n", "")
+	f.Add("https-listen-port: 07\nwrite-kubeconfig-mode: 0640\n", "write-kubeconfig-mode: 0x1\n", " ")
+	f.Add("datastore-endpoint: \"postgres://u:p?x@h/k\"\n", "{}", "a\x00b")
+	f.Add("data-dir: \"\"\ncluster-cidr: ,,\n", "a: &x [*x]\n", "ü")
+	f.Fuzz(func(t *testing.T, main, dropIn, variable string) {
+		dir := t.TempDir()
+		file := write(t, dir, "config.yaml", main)
+		write(t, dir, "config.yaml.d/10.yaml", dropIn)
+		const secret = "s3cr3t-s3cr3t"
+		c, err := Load(flags("config", file, "token", secret), []string{"CLEAT_NODE_NAME=" + variable})
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error that says nothing")
+			}
+			return
+		}
+		wrong := c.Validate()
+		if s := fmt.Sprintf("%v %#v %v", c, c.Options, wrong); strings.Contains(s, secret) {
+			t.Errorf("shows the token: %s", s)
+		}
+		again := make(map[string][]string)
+		for _, s := range c.Settings() {
+			if s.Origin == "" {
+				t.Errorf("%s has no origin", s.Option.Name)
+			}
+			if !s.Option.Secret {
+				again[s.Option.Name] = s.Option.Values(&c.Options)
+			}
+		}
+		again["config"] = []string{noFile(t)}
+		same, err := Load(again, nil)
+		if err != nil {
+			t.Fatalf("takes a value and then refuses it: %v", err)
+		}
+		for _, o := range Table() {
+			if _, given := again[o.Name]; given && o.Name != "config" && !slices.Equal(o.Values(&c.Options), o.Values(&same.Options)) {
+				t.Errorf("%s was %q and is %q", o.Name, o.Values(&c.Options), o.Values(&same.Options))
+			}
+		}
+	})
+}
+
 func FuzzParseYAML(f *testing.F) {
 	for _, s := range []string{
 		"", "a: b", "tls-san+: [a, b]\n", "a: &x [1]\nb: *x\n", "a: &x {b: *x}", "&a a: *a", "[]", "---\n---\n", "? [a]\n: b", "a: !!binary x", "a: |\n  b\n", "\x00", "<<: {a: b}",

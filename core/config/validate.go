@@ -45,12 +45,6 @@ func (v *checker) general() {
 	if c.Verbosity < 0 || c.Verbosity > 10 {
 		v.bad("v", strconv.Itoa(c.Verbosity), "write a number from 0 to 10")
 	}
-	for pattern := range strings.SplitSeq(c.VModule, ",") {
-		file, level, _ := strings.Cut(pattern, "=")
-		if n, err := strconv.Atoi(level); pattern != "" && (file == "" || err != nil || n < 0) {
-			v.bad("vmodule", pattern, "not a source file and its verbosity; write one such as reflector=4")
-		}
-	}
 	if c.AlsoLogToStderr && c.LogFile == "" {
 		v.bad("alsologtostderr", "true", "the log goes there anyway; give a file with --log, or leave the flag out")
 	}

@@ -14,8 +14,6 @@ func TestValidate(t *testing.T) {
 		{"log-format", "xml", "write auto, text or json"},
 		{"v", "4", ""},
 		{"v", "-1", "write a number from 0 to 10"},
-		{"vmodule", "reflector=4,garbage*=2", ""},
-		{"vmodule", "reflector", `--vmodule "reflector": not a source file and its verbosity`},
 		{"alsologtostderr", "true", "give a file with --log"},
 		{"write-kubeconfig-group", "staff", "cannot read a file of mode 0600; set --write-kubeconfig-mode 0640"},
 		{"flannel-iface", "eth0", ""},

@@ -41,7 +41,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 		return err
 	}
 	defer unlock()
-	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity, VModule: cfg.VModule}); err != nil {
+	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity}); err != nil {
 		return err
 	}
 	k, plugged, err := newServer(cfg, logger)

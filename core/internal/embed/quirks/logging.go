@@ -17,8 +17,7 @@ import (
 // LogOptions say how much of upstream's log is wanted.
 type LogOptions struct {
 	Debug     bool
-	Verbosity int    // klog's
-	VModule   string // klog's, by source file
+	Verbosity int // klog's
 }
 
 // BridgeLogs sends what Kubernetes (klog), containerd, kine and flannel
@@ -33,8 +32,8 @@ func BridgeLogs(logger *slog.Logger, o LogOptions) error {
 
 	quiet := slog.New(&demote{handler: logger.Handler()})
 	kubernetes := quiet
-	if o.Verbosity > 0 || o.VModule != "" {
-		kubernetes = slog.New(&demote{handler: logger.Handler(), asked: true, verbosity: o.Verbosity})
+	if o.Verbosity > 0 {
+		kubernetes = slog.New(&demote{handler: logger.Handler(), verbosity: o.Verbosity})
 	}
 	klog.SetSlogLogger(kubernetes.With("source", "kubernetes"))
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
@@ -45,9 +44,6 @@ func BridgeLogs(logger *slog.Logger, o LogOptions) error {
 	}
 	if err := flags.Set("v", strconv.Itoa(verbosity)); err != nil {
 		return fmt.Errorf("--v: %w", err)
-	}
-	if err := flags.Set("vmodule", o.VModule); err != nil {
-		return fmt.Errorf("--vmodule: %w", err)
 	}
 
 	std := logrus.StandardLogger()
@@ -66,10 +62,8 @@ func BridgeLogs(logger *slog.Logger, o LogOptions) error {
 // retries; when a component gives up, its unit fails, and that is our error.
 type demote struct {
 	handler slog.Handler
-	// asked: informational lines down to this verbosity were asked for, and
-	// stay what they are. A line of verbosity n comes with the level -n, or with
-	// 0 if klog has compared it already.
-	asked     bool
+	// verbosity, if not 0: informational lines up to it were asked for, and stay
+	// what they are. A line of verbosity n comes with the level -n.
 	verbosity int
 }
 
@@ -83,14 +77,14 @@ func (d *demote) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (d *demote) with(h slog.Handler) slog.Handler {
-	return &demote{handler: h, asked: d.asked, verbosity: d.verbosity}
+	return &demote{handler: h, verbosity: d.verbosity}
 }
 
 func (d *demote) WithAttrs(attrs []slog.Attr) slog.Handler { return d.with(d.handler.WithAttrs(attrs)) }
 func (d *demote) WithGroup(name string) slog.Handler       { return d.with(d.handler.WithGroup(name)) }
 
 func (d *demote) lowered(level slog.Level) slog.Level {
-	if level >= slog.LevelError || d.asked && level >= slog.Level(-d.verbosity) {
+	if level >= slog.LevelError || d.verbosity > 0 && level >= slog.Level(-d.verbosity) {
 		return slog.LevelInfo
 	}
 	return min(level, slog.LevelDebug)
