@@ -172,6 +172,13 @@ func TestLogFile(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	a.detect = func(context.Context, *config.Config) error { return errors.New("no address") }
+	if code, _, stderr := call(a, "server", "--log", file); code != 1 || stderr != "cleat: no address\n" {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), `"err":"no address"`) {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
 	if code, _, stderr := call(a, "server", "--log", "/nowhere/cleat.log"); code != 1 || !strings.Contains(stderr, "name a file in a directory that exists") {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}

@@ -54,7 +54,7 @@ func (a *app) main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int
 }
 
 // ownCopy copies the arguments to memory of ours. The strings of os.Args are
-// the kernel's argument area itself, which hideArgs overwrites.
+// the kernel's argument area itself, which setTitle overwrites.
 func ownCopy(argv []string) []string {
 	out := make([]string, len(argv))
 	for i, s := range argv {

@@ -64,7 +64,7 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 	for _, line := range config.ForeignEnv(environ) {
 		log.Warn(line)
 	}
-	return a.untilSignal(cmd.Context(), log, func(ctx context.Context) error {
+	err = a.untilSignal(cmd.Context(), log, func(ctx context.Context) error {
 		if err := a.detect(ctx, cfg); err != nil {
 			return err
 		}
@@ -77,6 +77,10 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 		log.Debug("configuration", "options", cfg.Options, "host", cfg.Host)
 		return a.programs.Server(ctx, cfg, log)
 	})
+	if err != nil && cfg.LogFile != "" {
+		log.Error("the server has ended", "err", err) // it goes to standard error anyway
+	}
+	return err
 }
 
 // logOutput is where the log goes: standard error, --log, or both. The file is

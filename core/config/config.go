@@ -74,6 +74,8 @@ type Options struct {
 	DefaultRuntime           string   // --default-runtime: a runtime of containerd's configuration
 	NonrootDevices           bool     // --nonroot-devices
 
+	DisableDefaultRegistryEndpoint bool // --disable-default-registry-endpoint
+
 	ImageCredentialProviderBinDir string // --image-credential-provider-bin-dir
 	ImageCredentialProviderConfig string // --image-credential-provider-config
 

@@ -167,7 +167,7 @@ func k3sAgent() []K3sFlag {
 		{Name: "container-runtime-endpoint", Standing: Differs, Why: "never the socket of Docker"},
 		{Name: "default-runtime", Standing: Differs, Why: "runtimes beside runc are not detected; a template of containerd's configuration adds them"},
 		{Name: "image-service-endpoint"},
-		{Name: "disable-default-registry-endpoint", Standing: NotYet, Why: "a registry is always asked after its mirrors", Instead: "write a hosts.toml for it below agent/etc/containerd/certs.d"},
+		{Name: "disable-default-registry-endpoint"},
 		{Name: "nonroot-devices"},
 		{Name: "pause-image", Standing: Differs, Why: "the default is in the binary and needs no registry"},
 		{Name: "snapshotter", Standing: Differs, Why: "overlayfs and native; fuse-overlayfs, stargz and nix are missing"},

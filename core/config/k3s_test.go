@@ -137,17 +137,17 @@ func k3sReference() string {
 
 <!-- Generated from the table of k3s's flags in core/config; change it there and run go generate ./core/config. -->
 
-Every flag of `+"`k3s server` and `k3s agent`"+` of k3s 1.34, hidden ones too, and what it is in cleat. The same holds for the key
-of the config file, which has the flag's name. Of %d flags, %d are the same, %d differ in what is said, %d are not there
-yet and %d will not be.
+Every flag of `+"`k3s server` and `k3s agent`"+` of k3s 1.34, hidden ones too, and what it is in cleat. The same
+holds for the key of the config file, which has the flag's name. Of %d flags, %d are the same, %d differ in
+what is said, %d are not there yet and %d will not be.
 
-A flag or key that is not there is an error that says what this page says. `+"`cleat config migrate --from-k3s`"+` reads the
-configuration of a k3s host; [the guide](../guides/move-from-k3s.md) shows it.
+A flag or key that is not there is an error that says what this page says. `+"`cleat config migrate --from-k3s`"+`
+reads the configuration of a k3s host; [the guide](../guides/move-from-k3s.md) shows it.
 
 What differs for all of them:
 
-- Variables begin with `+"`CLEAT_`"+` and every option has one: [options.md](options.md) lists them. A variable of k3s that is set is
-  named in a warning and not read.
+- Variables begin with `+"`CLEAT_`"+` and every option has one: [options.md](options.md) lists them. A variable of
+  k3s that is set is named in a warning and not read.
 - A variable wins over the config file. In k3s the file wins over the variable.
 - An unknown flag or key is an error with the nearest name.
 - Flags have two dashes. k3s takes one as well.

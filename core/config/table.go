@@ -219,5 +219,8 @@ func nodeOptions() []Option {
 		{Name: "private-registry", Group: groupRuntime, Value: "PATH", Default: "/etc/cleat/registries.yaml", Commands: both,
 			Help:  "File with registry mirrors, credentials and certificates.",
 			field: pathname(func(o *Options) *string { return &o.PrivateRegistry })},
+		{Name: "disable-default-registry-endpoint", Group: groupRuntime, Default: "false", Commands: both,
+			Help:  "Never ask a registry itself that has mirrors in that file.",
+			field: toggle(func(o *Options) *bool { return &o.DisableDefaultRegistryEndpoint })},
 	}
 }

@@ -68,6 +68,9 @@ func (v *checker) ownRuntime() {
 	if c.NonrootDevices {
 		v.bad("nonroot-devices", "true", foreign)
 	}
+	if c.DisableDefaultRegistryEndpoint {
+		v.bad("disable-default-registry-endpoint", "true", foreign)
+	}
 }
 
 func (v *checker) nodeIPs() {

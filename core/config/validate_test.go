@@ -161,6 +161,14 @@ func TestNodeMaskByArgument(t *testing.T) {
 	}
 }
 
+func TestForeignRuntimeHasNoOptionsOfOurs(t *testing.T) {
+	c := detected(t, fakeMachine(t), "container-runtime-endpoint", "/run/crio.sock", "default-runtime", "crun", "nonroot-devices", "true",
+		"disable-default-registry-endpoint", "true")
+	if err := c.Validate(); err == nil || strings.Count(err.Error(), "has no effect on the runtime that --container-runtime-endpoint names") != 3 {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestControlPlaneOnlyNeedsNoNode(t *testing.T) {
 	m := fakeMachine(t)
 	m.fsMagic = func(string) (int64, error) { return 0, errors.New("no cgroups here") }

@@ -83,7 +83,7 @@ func (c *Component) writeConfig() error {
 	if err != nil {
 		return err
 	}
-	hosts, err := renderHosts(regs)
+	hosts, err := renderHosts(regs, c.Config.DisableDefaultRegistryEndpoint)
 	if err != nil {
 		return fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
 	}
