@@ -156,6 +156,34 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+func TestConvert(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"token", "K10abc::server:pass:word", "pass:word"},
+		{"token", "K10abc::abcdef.0123456789abcdef", "abcdef.0123456789abcdef"},
+		{"token", "plain::word", "plain::word"},
+		{"flannel-backend", "host-gw", "host-gw"},
+		{"flannel-backend", "wireguard-native", ""},
+		{"no-flannel", "true", "cni-none"},
+		{"no-flannel", "false", ""},
+		{"snapshotter", "native", "native"},
+		{"disable-agent", "on", "true"},
+		{"kube-scheduler-arg", "--profiling", "profiling=true"},
+		{"kube-controller-arg", "v=2", "v=2"},
+		{"o", "/root/k", "/root/k"},
+		{"data-dir", "/srv", ""},
+		{"rootless", "true", ""},
+	} {
+		e := convert([]found{{name: c.name, values: []string{c.value}}})[0]
+		if got := strings.Join(e.values, " "); got != c.want || (c.want == "") != (e.option == nil) {
+			t.Errorf("%s %s became %q (%v)", c.name, c.value, got, e.notes)
+		}
+	}
+	both := convert([]found{{name: "flannel-backend", values: []string{"none"}}, {name: "no-flannel", values: []string{"true"}}, {name: "token"}})
+	if both[0].option == nil || both[1].option != nil || both[2].option != nil {
+		t.Errorf("said twice, or with nothing: %+v", both)
+	}
+}
+
 // TestNoKeyIsLost wants every flag of k3s, one by one, to be a key or a comment.
 func TestNoKeyIsLost(t *testing.T) {
 	for _, f := range config.K3sFlags() {
@@ -175,6 +203,22 @@ func TestNoKeyIsLost(t *testing.T) {
 			if e := entries[0]; e.option != nil && e.option.Name == f.Name && !kept || e.option == nil && len(e.notes) == 0 {
 				t.Errorf("%s has neither a line nor a reason:\n%s", name, text)
 			}
+		}
+	}
+}
+
+func TestNamedConfigFile(t *testing.T) {
+	k := newK3s(t)
+	byFlag, byVariable := k.write("flag.yaml", "node-name: flag\n"), k.write("variable.yaml", "node-name: variable\n")
+	k.write("rancher/config.yaml", "node-name: default\n")
+	for _, c := range []struct{ unit, want string }{
+		{"ExecStart=/k3s server\n", "default"},
+		{"ExecStart=/k3s server -c " + byFlag + "\n", "flag"},
+		{"ExecStart=/k3s server --config=" + byFlag + "\nEnvironment=K3S_CONFIG_FILE=" + byVariable + "\n", "variable"},
+	} {
+		k.write("systemd/k3s.service", c.unit)
+		if stdout, _, err := k.migrate(); err != nil || !strings.Contains(stdout, "\nnode-name: "+c.want+"\n") {
+			t.Errorf("%s%v\n%s", c.unit, err, stdout)
 		}
 	}
 }

@@ -45,6 +45,10 @@ func convertOne(one found, options map[string]config.Option) entry {
 		return e
 	}
 	e.secret = f.Secret
+	if len(one.values) == 0 {
+		e.note("an empty list says nothing")
+		return e
+	}
 	if f.Name != one.name {
 		e.note("in k3s another name of %s", f.Name)
 	}
@@ -85,7 +89,10 @@ func (e *entry) fit(options map[string]config.Option) {
 		e.drop("choose a directory of cleat's own if /var/lib/cleat does not do")
 	case "token":
 		if _, rest, ok := strings.Cut(last, "::"); ok && strings.HasPrefix(last, "K10") {
-			e.values = []string{rest[strings.LastIndex(rest, ":")+1:]}
+			if _, password, ok := strings.Cut(rest, ":"); ok {
+				rest = password
+			}
+			e.values = []string{rest}
 			e.note("the part before the password is left out")
 		}
 	case "flannel-backend":
