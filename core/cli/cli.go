@@ -43,7 +43,7 @@ type app struct {
 	now      func() time.Time
 	detect   func(ctx context.Context, cfg *config.Config) error
 	notify   func() (signals <-chan os.Signal, stop func())
-	hideArgs func(secrets []string) error
+	setTitle func(command string, variables []string) error
 }
 
 func newApp(p Programs) *app {
@@ -56,7 +56,7 @@ func newApp(p Programs) *app {
 		now:      time.Now,
 		detect:   func(ctx context.Context, cfg *config.Config) error { return cfg.Detect(ctx) },
 		notify:   notifySignals,
-		hideArgs: hideArgs,
+		setTitle: setTitle,
 	}
 }
 
@@ -104,6 +104,7 @@ that program.`,
 		add(cluster, a.serverCommand())
 	}
 	add(cluster, a.statusCommand())
+	add(cluster, a.configCommand())
 	if a.programs.Graph != nil {
 		add(cluster, a.graphCommand())
 	}

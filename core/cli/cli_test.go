@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,7 @@ func serverApp(t *testing.T, run func(context.Context, *config.Config, *slog.Log
 	a.programs.Server = run
 	a.environ = func() []string { return []string{"CLEAT_CONFIG=" + file} }
 	a.unsetenv = func(string) error { return nil }
+	a.setTitle = func(string, []string) error { return nil } // this process is the test
 	return a
 }
 
@@ -135,15 +137,78 @@ func TestDetectErrorsEndTheServer(t *testing.T) {
 
 func TestHidingFailureIsTold(t *testing.T) {
 	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error { return nil })
-	a.hideArgs = func(secrets []string) error {
-		if len(secrets) != 1 || secrets[0] != "s3cret" {
-			t.Errorf("hides %q", secrets)
+	a.setTitle = func(command string, variables []string) error {
+		if command != "server" || !slices.Equal(variables, []string{"CLEAT_TOKEN", "CLEAT_DATASTORE_ENDPOINT"}) {
+			t.Errorf("title %q, hides %q", command, variables)
 		}
 		return errors.New("not allowed")
 	}
 	code, _, stderr := call(a, "server", "--token", "s3cret")
-	if code != 0 || !strings.Contains(stderr, "--token-file") || strings.Contains(stderr, "s3cret") {
+	if code != 0 || !strings.Contains(stderr, "give secrets by file or variable") || strings.Contains(stderr, "s3cret") {
 		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	if _, _, stderr = call(a, "server"); strings.Contains(stderr, "process list") {
+		t.Errorf("without a secret: said %q", stderr)
+	}
+}
+
+func TestLogFile(t *testing.T) {
+	a := serverApp(t, func(_ context.Context, _ *config.Config, log *slog.Logger) error {
+		log.Info("served")
+		return nil
+	})
+	file := filepath.Join(t.TempDir(), "cleat.log")
+	for range 2 {
+		if code, _, stderr := call(a, "server", "--log", file); code != 0 || stderr != "" {
+			t.Fatalf("exit code %d, said %q", code, stderr)
+		}
+	}
+	if code, _, stderr := call(a, "server", "--log", file, "--alsologtostderr"); code != 0 || !strings.Contains(stderr, "served") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || strings.Count(string(text), `"msg":"served"`) != 3 {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	a.detect = func(context.Context, *config.Config) error { return errors.New("no address") }
+	if code, _, stderr := call(a, "server", "--log", file); code != 1 || stderr != "cleat: no address\n" {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), `"err":"no address"`) {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+	if code, _, stderr := call(a, "server", "--log", "/nowhere/cleat.log"); code != 1 || !strings.Contains(stderr, "name a file in a directory that exists") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}
+
+func TestNoProxy(t *testing.T) {
+	for _, c := range []struct {
+		environ []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"NO_PROXY=a.example"}, ""},
+		{[]string{"https_proxy=http://p:3128"}, "localhost,127.0.0.0/8,::1,.svc,.cluster.local,10.42.0.0/16,10.43.0.0/16,192.0.2.10"},
+		{[]string{"HTTP_PROXY=http://p:3128", "NO_PROXY=a.example, .svc", "no_proxy=b.example"},
+			"a.example,.svc,b.example,localhost,127.0.0.0/8,::1,.cluster.local,10.42.0.0/16,10.43.0.0/16,192.0.2.10"},
+	} {
+		set := make(map[string]string)
+		a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error {
+			if set["NO_PROXY"] != c.want || set["no_proxy"] != c.want {
+				t.Errorf("with %q the server has %q", c.environ, set)
+			}
+			return nil
+		})
+		own := a.environ()
+		a.environ = func() []string { return append(own, c.environ...) }
+		a.setenv = func(key, value string) error { set[key] = value; return nil }
+		if code, _, stderr := call(a, "server"); code != 0 {
+			t.Errorf("exit code %d, said %q", code, stderr)
+		}
 	}
 }
 
@@ -279,38 +344,9 @@ func TestStatusOfADeadServer(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "version", "completion", "killall", "uninstall":
+		case "status", "config", "version", "completion", "killall", "uninstall":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}
 	}
-}
-
-func TestBlank(t *testing.T) {
-	for in, want := range map[string]string{
-		"cleat\x00server\x00--token\x00abc\x00":               "cleat\x00server\x00--token\x00xxx\x00",
-		"cleat\x00server\x00--token=abc\x00-tabc\x00":         "cleat\x00server\x00--token=xxx\x00-txxx\x00",
-		"cleat\x00server\x00--tls-san\x00abc.example.org\x00": "cleat\x00server\x00--tls-san\x00abc.example.org\x00",
-		"cleat\x00--token\x00abc":                             "cleat\x00--token\x00xxx",
-		"":                                                    "",
-	} {
-		area := []byte(in)
-		if changed := blank(area, []string{"", "abc"}); string(area) != want || changed != (in != want) {
-			t.Errorf("%q became %q, want %q", in, area, want)
-		}
-	}
-}
-
-func FuzzArgArea(f *testing.F) {
-	stat, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(string(stat))
-	f.Add("1 (a) b) S " + strings.Repeat("9 ", 60))
-	f.Fuzz(func(t *testing.T, s string) {
-		if start, end, err := argArea(s); err == nil && (start <= 0 || end <= start || end-start > maxArgs) {
-			t.Errorf("area %d to %d", start, end)
-		}
-	})
 }

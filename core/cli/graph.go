@@ -18,11 +18,7 @@ It takes the options of a server, which ` + "`cleat server --help`" + ` explains
 	}
 	output := outputFlag(cmd, "text", "mermaid", "dot")
 	flags := addOptions(cmd, config.Server, false)
-	for _, o := range config.Table() {
-		if f := cmd.Flags().Lookup(o.Name); f != nil {
-			f.Hidden = true // help would be a page of which two lines matter
-		}
-	}
+	hideOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(flags, a.environ())
 		if err == nil {

@@ -55,7 +55,7 @@ func (a *app) main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int
 }
 
 // ownCopy copies the arguments to memory of ours. The strings of os.Args are
-// the kernel's argument area itself, which hideArgs overwrites.
+// the kernel's argument area itself, which setTitle overwrites.
 func ownCopy(argv []string) []string {
 	out := make([]string, len(argv))
 	for i, s := range argv {
@@ -142,7 +142,13 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) {
 		given := unknown.GetSpecifiedName()
 		if unknown.GetSpecifiedShortnames() != "" {
+			if f, ok := config.FindK3sFlag(given); ok && takesOptions(cmd) {
+				return fmt.Errorf("unknown flag -%s, k3s's --%s: %s", given, f.Name, f.Explain(given))
+			}
 			return hinted{fmt.Errorf("unknown flag -%s", given), hint}
+		}
+		if f, ok := config.FindK3sFlag(given); ok && takesOptions(cmd) {
+			return fmt.Errorf("unknown flag --%s: %s", given, f.Explain(given))
 		}
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
@@ -161,6 +167,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	return hinted{err, hint}
 }
+
+// takesOptions tells whether a command has the options of a server.
+func takesOptions(cmd *cobra.Command) bool { return cmd.Flags().Lookup("data-dir") != nil }
 
 func unknownCommand(cmd *cobra.Command, given string) error {
 	var names []string

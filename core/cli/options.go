@@ -51,6 +51,16 @@ func addOptions(cmd *cobra.Command, of config.Command, short bool) given {
 	return into
 }
 
+// hideOptions keeps the options of a server out of the help of a command that
+// only looks at them: it would be a page of which two lines matter.
+func hideOptions(cmd *cobra.Command) {
+	for _, o := range config.Table() {
+		if f := cmd.Flags().Lookup(o.Name); f != nil {
+			f.Hidden = true
+		}
+	}
+}
+
 // optionsHelp writes the help of a command with options, in their groups. Each
 // option says its default and its variable.
 func optionsHelp(cmd *cobra.Command, of config.Command) {

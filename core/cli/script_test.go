@@ -83,6 +83,15 @@ func tellServer(_ context.Context, cfg *config.Config, log *slog.Logger) error {
 	fmt.Println("data", cfg.DataDir)
 	_, args, _ := strings.Cut(string(bytes.ReplaceAll(bytes.TrimRight(cmdline, "\x00"), []byte{0}, []byte{' '})), " ")
 	fmt.Println("cmdline cleat", args)
+	environ, err := os.ReadFile("/proc/self/environ")
+	if err != nil {
+		return err
+	}
+	for pair := range bytes.SplitSeq(environ, []byte{0}) {
+		if bytes.HasPrefix(pair, []byte("CLEAT_")) {
+			fmt.Printf("environ %s\n", pair)
+		}
+	}
 	fmt.Println("variables", os.Getenv("CLEAT_TOKEN")+os.Getenv("CLEAT_DATASTORE_ENDPOINT"))
 	log.Info("served", "token", cfg.Token)
 	return nil

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,7 +47,12 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 	if err != nil {
 		return hinted{err, "`cleat server --help` explains each option"}
 	}
-	log := logging.New(cmd.ErrOrStderr(), cfg.LogFormat, cfg.Debug)
+	out, closeLog, err := logOutput(&cfg.Options, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	log := logging.New(out, cfg.LogFormat, cfg.Debug)
 	a.hideSecrets(flags, log)
 	if a.euid() != 0 {
 		return hinted{errors.New("a server must run as root"), "try `sudo cleat server`"}
@@ -54,37 +61,88 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
 		log.Warn("variable is no option and was ignored", "variable", name, "nearest", unknown[name])
 	}
-	return a.untilSignal(cmd.Context(), log, func(ctx context.Context) error {
+	for _, line := range config.ForeignEnv(environ) {
+		log.Warn(line)
+	}
+	err = a.untilSignal(cmd.Context(), log, func(ctx context.Context) error {
 		if err := a.detect(ctx, cfg); err != nil {
 			return err
 		}
 		if err := cfg.Validate(); err != nil {
 			return err
 		}
+		if err := a.extendNoProxy(cfg, environ); err != nil {
+			return err
+		}
 		log.Debug("configuration", "options", cfg.Options, "host", cfg.Host)
 		return a.programs.Server(ctx, cfg, log)
 	})
+	if err != nil && cfg.LogFile != "" {
+		log.Error("the server has ended", "err", err) // it goes to standard error anyway
+	}
+	return err
+}
+
+// logOutput is where the log goes: standard error, --log, or both. The file is
+// for root alone: what components log is not for everybody.
+func logOutput(o *config.Options, stderr io.Writer) (w io.Writer, closeLog func(), err error) {
+	if o.LogFile == "" {
+		return stderr, func() {}, nil
+	}
+	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--log: %w; name a file in a directory that exists", err)
+	}
+	closeLog = func() { _ = f.Close() } // there is no place left to tell of a failure
+	if o.AlsoLogToStderr {
+		return io.MultiWriter(f, stderr), closeLog, nil
+	}
+	return f, closeLog, nil
 }
 
 // hideSecrets keeps secrets from those who may list processes or are started
-// by this one. Both are best effort: the secrets were visible until now.
+// by this one, and makes the process list show "cleat server". Both are best
+// effort: the secrets were visible until now.
 func (a *app) hideSecrets(flags given, log *slog.Logger) {
-	var secrets []string
+	var variables []string
+	onCommandLine := false
 	for _, o := range config.Table() {
 		if !o.Secret {
 			continue
 		}
-		secrets = append(secrets, flags[o.Name]...)
+		variables = append(variables, o.Env())
+		onCommandLine = onCommandLine || len(flags[o.Name]) > 0
 		if err := a.unsetenv(o.Env()); err != nil {
 			log.Debug("variable stays visible to child processes", "variable", o.Env(), "err", err)
 		}
 	}
-	if len(secrets) == 0 {
-		return
+	if err := a.setTitle("server", variables); err != nil {
+		level := slog.LevelDebug
+		if onCommandLine {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "arguments stay visible in the process list; give secrets by file or variable", "err", err)
 	}
-	if err := a.hideArgs(secrets); err != nil {
-		log.Warn("a secret given as a flag stays visible in the process list; use --token-file or a variable", "err", err)
+}
+
+// extendNoProxy keeps what the cluster sends to itself away from a proxy that
+// the variables name, for this process and those it starts.
+func (a *app) extendNoProxy(cfg *config.Config, environ []string) error {
+	given := make(map[string]string)
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		given[name] = value
 	}
+	if given["HTTP_PROXY"]+given["http_proxy"]+given["HTTPS_PROXY"]+given["https_proxy"] == "" {
+		return nil
+	}
+	list := cfg.NoProxy(given["NO_PROXY"], given["no_proxy"])
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		if err := a.setenv(name, list); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // errSecondSignal ends Main while the server still stops.

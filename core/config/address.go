@@ -3,7 +3,9 @@ package config
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // LoopbackAddress is where a client on this machine dials the server: a
@@ -23,6 +25,21 @@ func (o *Options) LoopbackAddress() string {
 // ServerURL is the same as a URL, https://host:port.
 func (o *Options) ServerURL() string {
 	return "https://" + net.JoinHostPort(o.LoopbackAddress(), strconv.Itoa(o.HTTPSListenPort))
+}
+
+// NoProxy extends the values of NO_PROXY variables with what the cluster sends
+// to itself: this machine, its nodes' and services' names and addresses. The
+// result has the variable's form, commas between.
+func (c *Config) NoProxy(given ...string) string {
+	list := split(given, ",")
+	own := slices.Concat([]string{"localhost", "127.0.0.0/8", "::1", ".svc", "." + c.ClusterDomain},
+		c.ClusterCIDR, c.ServiceCIDR, c.NodeIP, []string{c.NodeName, c.AdvertiseAddress})
+	for _, name := range own {
+		if name != "" && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 func isIPv4(s string) bool {

@@ -21,6 +21,10 @@ type Options struct {
 	ConfigFile string // --config
 	Debug      bool   // --debug
 	LogFormat  string // --log-format: auto, text or json
+	Verbosity  int    // --v: of Kubernetes' own log lines
+	LogFile    string // --log: a file to log to instead of standard error
+
+	AlsoLogToStderr bool // --alsologtostderr: beside LogFile
 
 	DataDir             string   // --data-dir
 	BindAddress         string   // --bind-address
@@ -32,12 +36,15 @@ type Options struct {
 	WriteKubeconfig     string   // --write-kubeconfig
 	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
 
+	WriteKubeconfigGroup string // --write-kubeconfig-group: a name or number, "" = as it comes
+
 	ClusterCIDR          []string // --cluster-cidr
 	ServiceCIDR          []string // --service-cidr
 	ServiceNodePortRange string   // --service-node-port-range
 	ClusterDNS           []string // --cluster-dns; Detect fills it: tenth address of each service CIDR
 	ClusterDomain        string   // --cluster-domain
 	FlannelBackend       string   // --flannel-backend
+	FlannelIface         string   // --flannel-iface; empty = the link of the node's address
 
 	DatastoreEndpoint string // --datastore-endpoint; may hold a password
 
@@ -57,11 +64,20 @@ type Options struct {
 	NodeIP                   []string // --node-ip; Detect fills it from the default route's interface
 	NodeLabel                []string // --node-label, each key=value
 	NodeTaint                []string // --node-taint, each key=value:effect
+	ProtectKernelDefaults    bool     // --protect-kernel-defaults
 	ResolvConf               string   // --resolv-conf; Detect picks a file, see Host.ResolvConfUnusable
 	Snapshotter              string   // --snapshotter
 	PauseImage               string   // --pause-image
 	PrivateRegistry          string   // --private-registry: the path of registries.yaml
 	ContainerRuntimeEndpoint string   // --container-runtime-endpoint; empty = the embedded containerd
+	ImageServiceEndpoint     string   // --image-service-endpoint; empty = the runtime's
+	DefaultRuntime           string   // --default-runtime: a runtime of containerd's configuration
+	NonrootDevices           bool     // --nonroot-devices
+
+	DisableDefaultRegistryEndpoint bool // --disable-default-registry-endpoint
+
+	ImageCredentialProviderBinDir string // --image-credential-provider-bin-dir
+	ImageCredentialProviderConfig string // --image-credential-provider-config
 
 	PluginsLock string // --plugins-lock; empty = the lock of the embedded bundle
 	PluginsDir  string // --plugins-dir: where a lock's file sources are looked up; Detect fills it

@@ -33,6 +33,9 @@ type file struct {
 	entries []entry
 }
 
+// at is where an entry stands.
+func (f file) at(e entry) string { return fmt.Sprintf("%s:%d", f.path, e.line) }
+
 // readFiles reads the config file and then the files of the directory beside
 // it. A missing config file is an error only if the operator named it. What
 // could be read comes back beside an error, so that all faults can be told.

@@ -50,7 +50,7 @@ func Load(flags map[string][]string, environ []string) (*Config, error) {
 	}
 	for name := range flags {
 		if _, ok := l.byName[name]; !ok {
-			l.fail(fmt.Errorf("unknown flag --%s%s", name, didYouMean("--", name, l.table)))
+			l.fail(fmt.Errorf("unknown flag --%s%s", name, l.advice("--", name)))
 		}
 	}
 	if err := errors.Join(l.errs...); err != nil {
@@ -102,16 +102,17 @@ func (l *loader) files(configFile string, named bool) {
 	if err != nil {
 		l.fail(err)
 	}
-	// sofar holds a list's values from the files alone: "key+" extends what
-	// earlier files gave, not the default.
+	// sofar holds a list's values from the files alone, and where they are
+	// from: "key+" extends what earlier files gave, not the default.
 	sofar := make(map[string][]string)
+	from := make(map[string]string)
 	for _, f := range files {
 		for _, e := range f.entries {
-			where := fmt.Sprintf("%s:%d", f.path, e.line)
+			where := f.at(e)
 			o, ok := l.byName[e.key]
 			switch {
 			case !ok:
-				l.fail(fmt.Errorf("%s: unknown key %q%s", where, e.key, didYouMean("", e.key, l.table)))
+				l.fail(fmt.Errorf("%s: unknown key %q%s", where, e.key, l.advice("", e.key)))
 			case o.Name == "config":
 				l.fail(fmt.Errorf("%s: \"config\" cannot be set in a config file; use --config or %s", where, o.Env()))
 			case o.Kind() != List && e.append:
@@ -120,9 +121,10 @@ func (l *loader) files(configFile string, named bool) {
 				l.fail(fmt.Errorf("%s: %q takes one value, not a list", where, e.key))
 			case e.append:
 				sofar[o.Name] = slices.Concat(sofar[o.Name], e.values)
-				l.set(o, sofar[o.Name], where)
+				from[o.Name] = strings.TrimPrefix(from[o.Name]+", "+where, ", ")
+				l.set(o, sofar[o.Name], from[o.Name])
 			default:
-				sofar[o.Name] = e.values
+				sofar[o.Name], from[o.Name] = e.values, where
 				l.set(o, e.values, where)
 			}
 		}
@@ -147,9 +149,14 @@ func (l *loader) set(o Option, values []string, origin string) {
 	l.c.origins[o.Name] = origin
 }
 
-func didYouMean(prefix, name string, table []Option) string {
-	names := make([]string, len(table))
-	for i, o := range table {
+// advice says of a name that is no option's what k3s means by it, or which
+// option was most likely meant.
+func (l *loader) advice(prefix, name string) string {
+	if f, ok := FindK3sFlag(name); ok {
+		return ": " + f.Explain(name)
+	}
+	names := make([]string, len(l.table))
+	for i, o := range l.table {
 		names[i] = o.Name
 	}
 	if near := Nearest(name, names); near != "" {

@@ -83,7 +83,8 @@ func TestPrecedence(t *testing.T) {
 		{c.Snapshotter, "drop10", "snapshotter", filepath.Join(dir, "config.yaml.d/10.yaml") + ":2"},
 		{c.Token, "file", "token", file + ":4"},
 		{strings.Join(c.TLSSAN, " "), "c d e", "tls-san", "--tls-san"},
-		{strings.Join(c.Disable, " "), "coredns ingress metrics local", "disable", filepath.Join(dir, "config.yaml.d/20.yaml") + ":3"},
+		{strings.Join(c.Disable, " "), "coredns ingress metrics local", "disable",
+			file + ":6, " + filepath.Join(dir, "config.yaml.d/10.yaml") + ":3, " + filepath.Join(dir, "config.yaml.d/20.yaml") + ":3"},
 		{c.LogFormat, "auto", "log-format", "default"},
 	} {
 		if x.got != x.want || c.Origin(x.name) != x.origin {
@@ -152,7 +153,10 @@ func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
 		{"unknown key", "x: 1\ntls-sans: a", `config.yaml:2: unknown key "tls-sans"; did you mean "tls-san"?`},
 		{"key with dashes", "--node-name: a", `did you mean "node-name"?`},
-		{"far away", "etcd-s3-bucket: a", "`cleat server --help` lists the options"},
+		{"far away", "zzzzzzzz: a", "`cleat server --help` lists the options"},
+		{"not yet here", "cluster-init: true", `config.yaml:1: unknown key "cluster-init": k3s has it, cleat does not yet: there is no embedded etcd; use --datastore-endpoint with`},
+		{"never here", "helm-job-image: a", "k3s has it, cleat will not: charts are rendered in the server, by no job; leave it out"},
+		{"another name", "cluster-secret: a", `k3s takes it for "token"; write "token"`},
 		{"append to scalar", "token+: a", `"token" takes one value, so there is nothing to append to`},
 		{"list for scalar", "token: [a]", `"token" takes one value, not a list`},
 		{"null", "token:", `"token" has no value`},
@@ -250,6 +254,53 @@ func TestHideCredentials(t *testing.T) {
 			t.Errorf("hideCredentials(%q) = %q, want %q", in, got, want)
 		}
 	}
+}
+
+// FuzzLoad reads what somebody wrote into the config file, a drop-in and a
+// variable. Whatever that is, Load answers; what it takes, it shows without
+// secrets and takes again from what it shows.
+func FuzzLoad(f *testing.F) {
+	f.Add("node-name: n1\ntls-san: [a, b]\n", "tls-san+: c\n", "n2")
+	f.Add("kubelet-arg: [\"a=b,c\", d=e]\ndebug: true\n", "kubelet-arg+: |\n  x=y\n  z=w\n", "")
+	f.Add("https-listen-port: 07\nwrite-kubeconfig-mode: 0640\n", "write-kubeconfig-mode: 0x1\n", " ")
+	f.Add("datastore-endpoint: \"postgres://u:p?x@h/k\"\n", "{}", "a\x00b")
+	f.Add("data-dir: \"\"\ncluster-cidr: ,,\n", "a: &x [*x]\n", "ü")
+	f.Fuzz(func(t *testing.T, main, dropIn, variable string) {
+		dir := t.TempDir()
+		file := write(t, dir, "config.yaml", main)
+		write(t, dir, "config.yaml.d/10.yaml", dropIn)
+		const secret = "s3cr3t-s3cr3t"
+		c, err := Load(flags("config", file, "token", secret), []string{"CLEAT_NODE_NAME=" + variable})
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error that says nothing")
+			}
+			return
+		}
+		wrong := c.Validate()
+		if s := fmt.Sprintf("%v %#v %v", c, c.Options, wrong); strings.Contains(s, secret) {
+			t.Errorf("shows the token: %s", s)
+		}
+		again := make(map[string][]string)
+		for _, s := range c.Settings() {
+			if s.Origin == "" {
+				t.Errorf("%s has no origin", s.Option.Name)
+			}
+			if !s.Option.Secret {
+				again[s.Option.Name] = s.Option.Values(&c.Options)
+			}
+		}
+		again["config"] = []string{noFile(t)}
+		same, err := Load(again, nil)
+		if err != nil {
+			t.Fatalf("takes a value and then refuses it: %v", err)
+		}
+		for _, o := range Table() {
+			if _, given := again[o.Name]; given && o.Name != "config" && !slices.Equal(o.Values(&c.Options), o.Values(&same.Options)) {
+				t.Errorf("%s was %q and is %q", o.Name, o.Values(&c.Options), o.Values(&same.Options))
+			}
+		}
+	})
 }
 
 func FuzzParseYAML(f *testing.F) {

@@ -14,7 +14,9 @@ write-kubeconfig write-kubeconfig-mode cluster-cidr service-cidr service-node-po
 flannel-backend datastore-endpoint disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-agent
 kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg kube-proxy-arg node-name node-ip
 node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
-plugins-lock plugins-dir plugins-capture cni log-format`
+plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
+protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
+default-runtime nonroot-devices disable-default-registry-endpoint`
 
 func TestTableIsTheContract(t *testing.T) {
 	var got []string

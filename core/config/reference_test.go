@@ -8,24 +8,27 @@ import (
 	"testing"
 )
 
-//go:generate go test -run ^TestReference$ -update
+//go:generate go test -run ^Test(K3s)?Reference$ -update
 
 const referenceFile = "../../docs/reference/options.md"
 
 // TestReference holds docs/reference/options.md to the option table.
-func TestReference(t *testing.T) {
-	want := reference()
+func TestReference(t *testing.T) { compareReference(t, referenceFile, reference()) }
+
+// compareReference holds a generated page to what it is generated from.
+func compareReference(t *testing.T, file, want string) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(referenceFile, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(referenceFile)
+	got, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the option table says; run go generate ./core/config", referenceFile)
+		t.Errorf("%s is not what its table says; run go generate ./core/config", file)
 	}
 }
 

@@ -31,7 +31,8 @@ func (e *OptionError) Error() string {
 }
 
 // Origin tells where the value of an option came from: "--<flag>", the name of
-// a variable, "<file>:<line>", "default", "detected", or "" if nothing set it.
+// a variable, "<file>:<line>" (several, with ", " between, for a list to which
+// files appended), "default", "detected", or "" if nothing set it.
 func (c *Config) Origin(name string) string { return c.origins[name] }
 
 // String lists the options that have a value, without secrets.
@@ -71,18 +72,47 @@ func (o Options) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// shown is how values may be printed: a secret is hidden, of an endpoint only
-// the credentials are.
-func shown(o Option, values []string) string {
-	v := strings.Join(values, " ")
-	switch {
-	case !o.Secret || v == "":
-		return v
-	case o.Name == "datastore-endpoint":
-		return hideCredentials(v)
-	}
-	return hidden
+// Setting is an option as it is in force.
+type Setting struct {
+	Option Option
+	Values []string // as Option.Shown has them
+	Origin string   // as Config.Origin has it
 }
+
+// Settings returns the options that have a value, in the order of the table
+// and without secrets.
+func (c *Config) Settings() []Setting {
+	var all []Setting
+	for _, o := range Table() {
+		if values := o.Values(&c.Options); len(values) > 0 {
+			origin := c.Origin(o.Name)
+			if origin == "" {
+				origin = originDefault
+			}
+			all = append(all, Setting{Option: o, Values: o.Shown(values), Origin: origin})
+		}
+	}
+	return all
+}
+
+// Shown is how values of the option may be printed: a secret is hidden, of an
+// endpoint or another URL only the credentials are.
+func (o Option) Shown(values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		switch {
+		case v == "":
+		case o.Name == "datastore-endpoint", !o.Secret && strings.Contains(v, "://") && strings.Contains(v, "@"):
+			v = hideCredentials(v)
+		case o.Secret:
+			v = hidden
+		}
+		out[i] = v
+	}
+	return out
+}
+
+func shown(o Option, values []string) string { return strings.Join(o.Shown(values), " ") }
 
 // hideCredentials blanks what stands before the last "@" of an endpoint, and
 // its query. Endpoints are in the many dialects of database drivers, so where

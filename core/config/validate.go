@@ -42,6 +42,12 @@ func (v *checker) general() {
 	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
 		v.bad("log-format", c.LogFormat, "unknown; write auto, text or json")
 	}
+	if c.Verbosity < 0 || c.Verbosity > 10 {
+		v.bad("v", strconv.Itoa(c.Verbosity), "write a number from 0 to 10")
+	}
+	if c.AlsoLogToStderr && c.LogFile == "" {
+		v.bad("alsologtostderr", "true", "the log goes there anyway; give a file with --log, or leave the flag out")
+	}
 	switch {
 	case c.DataDir == "":
 		v.bad("data-dir", "", "is empty; name a directory, or leave the flag out for %s", DefaultDataDir)
@@ -65,6 +71,8 @@ func (v *checker) general() {
 		v.bad("write-kubeconfig-mode", c.WriteKubeconfigMode, "not an octal file mode; write one such as 0600 or 0640")
 	case mode&0o400 == 0:
 		v.bad("write-kubeconfig-mode", c.WriteKubeconfigMode, "its owner could not read the file; write one such as 0600 or 0640")
+	case c.WriteKubeconfigGroup != "" && mode&0o040 == 0:
+		v.bad("write-kubeconfig-group", c.WriteKubeconfigGroup, "cannot read a file of mode %s; set --write-kubeconfig-mode 0640 too", c.WriteKubeconfigMode)
 	}
 }
 

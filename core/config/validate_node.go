@@ -29,8 +29,47 @@ func (v *checker) node() {
 	if c.PauseImage == "" || strings.ContainsAny(c.PauseImage, " \t\"'") {
 		v.bad("pause-image", c.PauseImage, "not an image's name; leave the flag out for %s", version.PauseImage)
 	}
-	if s := c.ContainerRuntimeEndpoint; s != "" && !filepath.IsAbs(strings.TrimPrefix(s, "unix://")) {
-		v.bad("container-runtime-endpoint", s, "not a unix socket; write unix:///path or /path")
+	v.socket("container-runtime-endpoint", c.ContainerRuntimeEndpoint)
+	v.socket("image-service-endpoint", c.ImageServiceEndpoint)
+	v.ownRuntime()
+	if (c.ImageCredentialProviderBinDir == "") != (c.ImageCredentialProviderConfig == "") {
+		name, value := "image-credential-provider-bin-dir", c.ImageCredentialProviderBinDir
+		if value == "" {
+			name, value = "image-credential-provider-config", c.ImageCredentialProviderConfig
+		}
+		v.bad(name, value, "the kubelet wants both; give --image-credential-provider-bin-dir and --image-credential-provider-config")
+	}
+	// The kernel's own bound, and what no link's name holds.
+	if len(c.FlannelIface) > 15 || strings.ContainsAny(c.FlannelIface, "/ \t") {
+		v.bad("flannel-iface", shortened(c.FlannelIface), "not a link's name; write one such as eth0")
+	}
+}
+
+func (v *checker) socket(name, value string) {
+	if value != "" && !filepath.IsAbs(strings.TrimPrefix(value, "unix://")) {
+		v.bad(name, value, "not a unix socket; write unix:///path or /path")
+	}
+}
+
+// ownRuntime checks what is written into the built-in containerd's
+// configuration, which somebody else's runtime does not have.
+func (v *checker) ownRuntime() {
+	c := v.c
+	if !isWord(strings.ReplaceAll(c.DefaultRuntime, "_", "-")) {
+		v.bad("default-runtime", c.DefaultRuntime, "not a runtime's name; write one such as runc")
+	}
+	if c.ContainerRuntimeEndpoint == "" {
+		return
+	}
+	const foreign = "has no effect on the runtime that --container-runtime-endpoint names; leave one of them out"
+	if c.DefaultRuntime != "runc" {
+		v.bad("default-runtime", c.DefaultRuntime, foreign)
+	}
+	if c.NonrootDevices {
+		v.bad("nonroot-devices", "true", foreign)
+	}
+	if c.DisableDefaultRegistryEndpoint {
+		v.bad("disable-default-registry-endpoint", "true", foreign)
 	}
 }
 

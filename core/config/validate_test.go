@@ -12,6 +12,18 @@ func TestValidate(t *testing.T) {
 		want        string // part of the error, "" if the value is good
 	}{
 		{"log-format", "xml", "write auto, text or json"},
+		{"v", "4", ""},
+		{"v", "-1", "write a number from 0 to 10"},
+		{"alsologtostderr", "true", "give a file with --log"},
+		{"write-kubeconfig-group", "staff", "cannot read a file of mode 0600; set --write-kubeconfig-mode 0640"},
+		{"flannel-iface", "eth0", ""},
+		{"flannel-iface", "a/b", "not a link's name"},
+		{"image-service-endpoint", "unix:///run/images.sock", ""},
+		{"image-service-endpoint", "tcp://a:1", "not a unix socket"},
+		{"default-runtime", "nvidia_cdi", ""},
+		{"default-runtime", "a b", "not a runtime's name"},
+		{"image-credential-provider-config", "/etc/c.yaml", "the kubelet wants both"},
+		{"image-credential-provider-bin-dir", "/opt/c", "the kubelet wants both"},
 		{"data-dir", "/", "name a directory below it"},
 		{"token", "two words", "--token: holds white space"},
 		{"write-kubeconfig-mode", "0640", ""},
@@ -146,6 +158,14 @@ func TestNodeMaskByArgument(t *testing.T) {
 	c := detected(t, fakeMachine(t), "cluster-cidr", "10.42.0.0/25", "kube-controller-manager-arg", "node-cidr-mask-size=26")
 	if err := c.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestForeignRuntimeHasNoOptionsOfOurs(t *testing.T) {
+	c := detected(t, fakeMachine(t), "container-runtime-endpoint", "/run/crio.sock", "default-runtime", "crun", "nonroot-devices", "true",
+		"disable-default-registry-endpoint", "true")
+	if err := c.Validate(); err == nil || strings.Count(err.Error(), "has no effect on the runtime that --container-runtime-endpoint names") != 3 {
+		t.Errorf("error %v", err)
 	}
 }
 

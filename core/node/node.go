@@ -83,7 +83,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 
 	kubeletArgs := kubelet.Args(cfg, data)
 	newKubelet := func(cluster kubelet.Cluster) (*embedkubelet.Kubelet, error) {
-		return embedkubelet.New(kubelet.Configuration(cfg, data, cluster, containerd.Endpoint(cfg)), kubeletArgs)
+		return embedkubelet.New(kubelet.Configuration(cfg, data, cluster, containerd.Endpoint(cfg), containerd.ImageEndpoint(cfg)), kubeletArgs)
 	}
 	if _, err := newKubelet(kubelet.Cluster{}); err != nil {
 		return err

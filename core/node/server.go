@@ -42,7 +42,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 		return err
 	}
 	defer unlock()
-	if err := quirks.BridgeLogs(logger, cfg.Debug); err != nil {
+	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity}); err != nil {
 		return err
 	}
 	k, plugged, err := newServer(cfg, logger)

@@ -4,6 +4,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,14 +37,18 @@ type Component struct {
 // Endpoint is where the CRI answers, as unix://<absolute path>: the embedded
 // containerd's socket, or what --container-runtime-endpoint says.
 func Endpoint(cfg *config.Config) string {
-	switch given := cfg.ContainerRuntimeEndpoint; {
-	case given == "":
-		return "unix://" + paths.CRISocket
-	case strings.HasPrefix(given, "/"):
-		return "unix://" + given
-	default:
-		return given
+	return cmp.Or(asURL(cfg.ContainerRuntimeEndpoint), "unix://"+paths.CRISocket)
+}
+
+// ImageEndpoint is where the image service answers if that is not Endpoint, as
+// --image-service-endpoint says; else "".
+func ImageEndpoint(cfg *config.Config) string { return asURL(cfg.ImageServiceEndpoint) }
+
+func asURL(socket string) string {
+	if strings.HasPrefix(socket, "/") {
+		return "unix://" + socket
 	}
+	return socket
 }
 
 // Prepare writes every configuration file, so that a mistake in one is found
@@ -56,7 +61,8 @@ func (c *Component) Prepare(context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(c.Data.CrictlConfig()), 0o700); err != nil {
 		return fmt.Errorf("crictl configuration: %w", err)
 	}
-	crictl := fmt.Sprintf("runtime-endpoint: %q\nimage-endpoint: %q\ntimeout: 10\n", endpoint, endpoint)
+	crictl := fmt.Sprintf("runtime-endpoint: %q\nimage-endpoint: %q\ntimeout: 10\n",
+		endpoint, cmp.Or(ImageEndpoint(c.Config), endpoint))
 	if _, err := atomicfile.WriteIfChanged(c.Data.CrictlConfig(), []byte(crictl), 0o644); err != nil {
 		return fmt.Errorf("crictl configuration: %w", err)
 	}
@@ -77,7 +83,7 @@ func (c *Component) writeConfig() error {
 	if err != nil {
 		return err
 	}
-	hosts, err := renderHosts(regs)
+	hosts, err := renderHosts(regs, c.Config.DisableDefaultRegistryEndpoint)
 	if err != nil {
 		return fmt.Errorf("private-registry: %s: %w", c.Config.PrivateRegistry, err)
 	}

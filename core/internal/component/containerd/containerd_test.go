@@ -23,7 +23,7 @@ import (
 func newComponent(t *testing.T) *Component {
 	t.Helper()
 	return &Component{
-		Config: &config.Config{Options: config.Options{Snapshotter: "overlayfs", PauseImage: "registry.local/pause:3.10"}},
+		Config: &config.Config{Options: config.Options{Snapshotter: "overlayfs", PauseImage: "registry.local/pause:3.10", DefaultRuntime: "runc"}},
 		Data:   paths.Data(t.TempDir()),
 		BinDir: "/x/bin",
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -58,6 +58,38 @@ func at(t *testing.T, tree map[string]any, keys ...string) any {
 	return v
 }
 
+func TestRuntimeOptions(t *testing.T) {
+	c := newComponent(t)
+	c.Config.NonrootDevices = true
+	c.Config.ImageServiceEndpoint = "/run/images.sock"
+	c.Config.DefaultRuntime = "crun"
+	err := c.Prepare(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `--default-runtime "crun" is not among the runtimes of built-in template, which are runc`) {
+		t.Fatalf("a default runtime that is not there: %v", err)
+	}
+	template := `{{ template "base" . }}
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun]
+  runtime_type = 'io.containerd.runc.v2'
+`
+	if err := os.MkdirAll(filepath.Dir(c.Data.ContainerdTemplate()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.Data.ContainerdTemplate(), []byte(template), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := c.prepared(t)
+	if v := at(t, got, "plugins", "io.containerd.cri.v1.runtime", "containerd", "default_runtime_name"); v != "crun" {
+		t.Errorf("default runtime %v", v)
+	}
+	if v := at(t, got, "plugins", "io.containerd.cri.v1.runtime", "device_ownership_from_security_context"); v != true {
+		t.Errorf("devices of the user: %v", v)
+	}
+	crictl, err := os.ReadFile(c.Data.CrictlConfig())
+	if err != nil || !strings.Contains(string(crictl), `image-endpoint: "unix:///run/images.sock"`) {
+		t.Errorf("crictl.yaml %q, %v", crictl, err)
+	}
+}
+
 func TestPrepareWritesConfig(t *testing.T) {
 	c := newComponent(t)
 	c.Config.Host = config.Host{AppArmor: true, CanRaiseOOMScore: true}
@@ -66,6 +98,8 @@ func TestPrepareWritesConfig(t *testing.T) {
 	want := map[string]any{
 		"disable_apparmor":       false,
 		"restrict_oom_score_adj": false,
+
+		"device_ownership_from_security_context": false,
 		"containerd": map[string]any{
 			"default_runtime_name": "runc",
 			"runtimes": map[string]any{"runc": map[string]any{

@@ -20,7 +20,8 @@ import (
 const hostsHeader = "# Written by cleat from registries.yaml at every start.\n"
 
 // renderHosts returns the hosts.toml of every registry, by directory name.
-func renderHosts(f *registriesfile.File) (map[string][]byte, error) {
+// mirrorsOnly: a registry with mirrors is never asked itself.
+func renderHosts(f *registriesfile.File, mirrorsOnly bool) (map[string][]byte, error) {
 	names := map[string]bool{}
 	for name := range f.Mirrors {
 		names[name] = true
@@ -40,26 +41,36 @@ func renderHosts(f *registriesfile.File) (map[string][]byte, error) {
 		}
 		var b bytes.Buffer
 		b.WriteString(hostsHeader)
-		// No server key: containerd then falls back to the registry itself.
-		if err := writeTLS(&b, f.TLS(name), ""); err != nil {
+		if last := len(endpoints) - 1; mirrorsOnly && last >= 0 {
+			// The server key is what containerd falls back to.
+			if err := writeEndpoint(&b, "server = %s\n", "", endpoints[last], f); err != nil {
+				return nil, err
+			}
+			endpoints = endpoints[:last]
+		} else if err := writeTLS(&b, f.TLS(name), ""); err != nil { // without the key, that is the registry itself
 			return nil, err
 		}
 		for _, ep := range endpoints {
-			key, err := quote(ep.URL())
-			if err != nil {
-				return nil, err
-			}
-			fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", key)
-			if !strings.HasSuffix(ep.URL(), registriesfile.DefaultRoot) {
-				b.WriteString("  override_path = true\n")
-			}
-			if err := writeTLS(&b, f.TLS(ep.Host), "  "); err != nil {
+			if err := writeEndpoint(&b, "\n[host.%s]\n", "  ", ep, f); err != nil {
 				return nil, err
 			}
 		}
 		out[hostDirectory(name)] = b.Bytes()
 	}
 	return out, nil
+}
+
+// writeEndpoint writes a mirror under a head that takes its URL.
+func writeEndpoint(b *bytes.Buffer, head, indent string, ep registriesfile.Endpoint, f *registriesfile.File) error {
+	key, err := quote(ep.URL())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, head+indent+"capabilities = [\"pull\", \"resolve\"]\n", key)
+	if !strings.HasSuffix(ep.URL(), registriesfile.DefaultRoot) {
+		b.WriteString(indent + "override_path = true\n")
+	}
+	return writeTLS(b, f.TLS(ep.Host), indent)
 }
 
 func writeTLS(b *bytes.Buffer, t *registriesfile.TLS, indent string) error {

@@ -38,7 +38,7 @@ func TestRenderHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := renderHosts(regs)
+	files, err := renderHosts(regs, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +89,43 @@ client = [["/etc/c.pem", "/etc/k.pem"]]
 	}
 }
 
+// With mirrors only, the last of them stands where containerd falls back to.
+func TestRenderHostsOfMirrorsOnly(t *testing.T) {
+	regs, err := registriesfile.Parse([]byte(wholeFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := renderHosts(regs, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"docker.io": `server = "http://10.0.0.9/proxy/cache/hub"
+capabilities = ["pull", "resolve"]
+override_path = true
+
+[host."https://mirror.example:5000/v2/cache/hub"]
+  capabilities = ["pull", "resolve"]
+  override_path = true
+  ca = "/etc/ca.pem"
+  client = [["/etc/c.pem", "/etc/k.pem"]]
+`,
+		"_default": `server = "https://cache.example/v2"
+capabilities = ["pull", "resolve"]
+skip_verify = true
+`,
+		"lonely.example": `server = "https://cache.example/v2"
+capabilities = ["pull", "resolve"]
+skip_verify = true
+`, // the wildcard's mirror is its own
+		"registry.example_8443_": "", // has none, so it is asked
+	} {
+		if got := strings.TrimPrefix(string(files[name]), hostsHeader); got != want {
+			t.Errorf("%s:\n%swant\n%s", name, got, want)
+		}
+	}
+}
+
 func TestWriteHostsKeepsWhatIsNotOurs(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil))
 	write := func(rel, content string) string {
@@ -134,7 +171,7 @@ func FuzzRenderHosts(f *testing.F) {
 		if err != nil {
 			return
 		}
-		files, err := renderHosts(regs)
+		files, err := renderHosts(regs, false)
 		if err != nil {
 			t.Fatalf("accepted, then refused: %v", err)
 		}
@@ -147,7 +184,7 @@ func FuzzRenderHosts(f *testing.F) {
 				t.Errorf("%s is no TOML: %v\n%s", name, err, content)
 			}
 		}
-		if _, err := render(templateData{Auths: auths(regs)}, "/nonexistent/config.toml.tmpl"); err != nil {
+		if _, err := render(templateData{Auths: auths(regs), DefaultRuntime: "runc"}, "/nonexistent/config.toml.tmpl"); err != nil {
 			t.Errorf("credentials break the configuration: %v", err)
 		}
 	})

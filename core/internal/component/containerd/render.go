@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -36,6 +38,8 @@ type templateData struct {
 	CNIConfDir          string
 	DisableAppArmor     bool
 	RestrictOOMScoreAdj bool
+	DefaultRuntime      string
+	NonrootDevices      bool
 	Auths               []registryAuth
 }
 
@@ -56,6 +60,8 @@ func newTemplateData(cfg *config.Config, data paths.Data, binDir string, auths [
 		// namespace does not own.
 		DisableAppArmor:     !cfg.Host.AppArmor || cfg.Host.UserNamespace,
 		RestrictOOMScoreAdj: !cfg.Host.CanRaiseOOMScore,
+		DefaultRuntime:      cfg.DefaultRuntime,
+		NonrootDevices:      cfg.NonrootDevices,
 		Auths:               auths,
 	}
 }
@@ -83,7 +89,7 @@ func render(td templateData, templatePath string) ([]byte, error) {
 	if err := chosen.Execute(&out, td); err != nil {
 		return nil, fmt.Errorf("containerd configuration: %w", err)
 	}
-	var parsed map[string]any
+	var parsed rendered
 	if err := toml.Unmarshal(out.Bytes(), &parsed); err != nil {
 		var at *toml.DecodeError
 		if errors.As(err, &at) {
@@ -94,7 +100,26 @@ func render(td templateData, templatePath string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("containerd configuration: what %s renders to is no TOML: %w", source, err)
 	}
+	// A template may choose another runtime, or leave the choice out.
+	cri := parsed.Plugins.Runtime.Containerd
+	if _, ok := cri.Runtimes[td.DefaultRuntime]; cri.DefaultRuntimeName == td.DefaultRuntime && !ok {
+		return nil, fmt.Errorf("containerd configuration: --default-runtime %q is not among the runtimes of %s, which are %s; add it in %s",
+			td.DefaultRuntime, source, strings.Join(slices.Sorted(maps.Keys(cri.Runtimes)), ", "), templatePath)
+	}
 	return out.Bytes(), nil
+}
+
+// rendered is what is checked of a configuration: with a default runtime that
+// it does not have, containerd would serve no CRI and not say why.
+type rendered struct {
+	Plugins struct {
+		Runtime struct {
+			Containerd struct {
+				DefaultRuntimeName string         `toml:"default_runtime_name"`
+				Runtimes           map[string]any `toml:"runtimes"`
+			} `toml:"containerd"`
+		} `toml:"io.containerd.cri.v1.runtime"`
+	} `toml:"plugins"`
 }
 
 // quote writes a TOML basic string. JSON's escapes are a subset of TOML's,

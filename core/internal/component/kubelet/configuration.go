@@ -21,8 +21,9 @@ type Cluster struct {
 // StaticPods is the directory whose manifests the kubelet runs by itself.
 func StaticPods(data paths.Data) string { return data.Agent("pod-manifests") }
 
-// Configuration is the kubelet's, before the operator's --kubelet-arg.
-func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndpoint string) *kubeletconfig.KubeletConfiguration {
+// Configuration is the kubelet's, before the operator's --kubelet-arg. Images
+// come from imageEndpoint, or from criEndpoint if that is "".
+func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndpoint, imageEndpoint string) *kubeletconfig.KubeletConfiguration {
 	yes, no := true, false
 	return &kubeletconfig.KubeletConfiguration{
 		Address:     "0.0.0.0",
@@ -37,6 +38,7 @@ func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndp
 		TLSPrivateKeyFile: data.AgentTLS("serving-kubelet.key"),
 
 		ContainerRuntimeEndpoint: criEndpoint,
+		ImageServiceEndpoint:     imageEndpoint,
 		CgroupDriver:             "cgroupfs",
 		CgroupRoot:               cfg.Host.CgroupRoot,
 		// Upstream refuses cgroup v1 since 1.35 unless told otherwise; machines
@@ -47,6 +49,8 @@ func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndp
 		ClusterDNS:     cluster.DNS,
 		ClusterDomain:  cluster.Domain,
 		ResolverConfig: &cfg.ResolvConf,
+
+		ProtectKernelDefaults: cfg.ProtectKernelDefaults,
 
 		SerializeImagePulls: &no,
 		// Percentages, as k3s: upstream's defaults stop small disks from running anything.
@@ -78,6 +82,10 @@ func Args(cfg *config.Config, data paths.Data) []string {
 	}
 	if len(cfg.NodeTaint) > 0 {
 		args["register-with-taints"] = strings.Join(cfg.NodeTaint, ",")
+	}
+	if cfg.ImageCredentialProviderConfig != "" {
+		args["image-credential-provider-bin-dir"] = cfg.ImageCredentialProviderBinDir
+		args["image-credential-provider-config"] = cfg.ImageCredentialProviderConfig
 	}
 	return componentargs.Merge(args, cfg.KubeletArg)
 }

@@ -22,7 +22,7 @@ func testConfig() *config.Config {
 }
 
 func TestConfiguration(t *testing.T) {
-	got, err := yaml.Marshal(Configuration(testConfig(), paths.Data("/data"), Cluster{DNS: []string{"10.43.0.10"}, Domain: "cluster.local"}, "unix:///cri.sock"))
+	got, err := yaml.Marshal(Configuration(testConfig(), paths.Data("/data"), Cluster{DNS: []string{"10.43.0.10"}, Domain: "cluster.local"}, "unix:///cri.sock", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +85,15 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+func TestConfigurationOptions(t *testing.T) {
+	cfg := testConfig()
+	cfg.ProtectKernelDefaults = true
+	got := Configuration(cfg, paths.Data("/data"), Cluster{}, "unix:///cri.sock", "unix:///images.sock")
+	if !got.ProtectKernelDefaults || got.ImageServiceEndpoint != "unix:///images.sock" || got.ContainerRuntimeEndpoint != "unix:///cri.sock" {
+		t.Errorf("protect %v, images %q, runtime %q", got.ProtectKernelDefaults, got.ImageServiceEndpoint, got.ContainerRuntimeEndpoint)
+	}
+}
+
 func TestArgs(t *testing.T) {
 	always := []string{
 		"--cert-dir=/data/agent/kubelet-pki",
@@ -106,6 +115,9 @@ func TestArgs(t *testing.T) {
 			c.NodeLabel = []string{"disk=ssd", "zone=a"}
 			c.NodeTaint = []string{"dedicated=db:NoSchedule", "x=:NoExecute"}
 		}, []string{"--node-labels=disk=ssd,zone=a", "--register-with-taints=dedicated=db:NoSchedule,x=:NoExecute"}, ""},
+		{"credential providers", func(c *config.Config) {
+			c.ImageCredentialProviderBinDir, c.ImageCredentialProviderConfig = "/opt/cred", "/etc/cred.yaml"
+		}, []string{"--image-credential-provider-bin-dir=/opt/cred", "--image-credential-provider-config=/etc/cred.yaml"}, ""},
 		{"the operator's", func(c *config.Config) { c.KubeletArg = []string{"max-pods=200", "root-dir=/kubelet"} },
 			[]string{"--max-pods=200", "--root-dir=/kubelet"}, "--root-dir=/var/lib/kubelet"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -172,7 +173,14 @@ func (c *Component) request(h host, node *corev1.Node) (hostabi.CNIRequest, erro
 	if err != nil {
 		return hostabi.CNIRequest{}, fmt.Errorf("links of this machine: %w", err)
 	}
-	link := linkOf(links, addresses, c.Config.Host.DefaultInterface)
+	traffic := linkOf(links, addresses, c.Config.Host.DefaultInterface)
+	if name := c.Config.FlannelIface; name != "" {
+		i := slices.IndexFunc(links, func(l link) bool { return l.Name == name })
+		if i < 0 {
+			return hostabi.CNIRequest{}, fmt.Errorf("--flannel-iface %q: this machine has no such link; `ip link` lists them", name)
+		}
+		traffic = links[i]
+	}
 	return hostabi.CNIRequest{
 		Plugin:         c.Config.CNI,
 		FlannelBackend: c.Config.FlannelBackend,
@@ -183,8 +191,8 @@ func (c *Component) request(h host, node *corev1.Node) (hostabi.CNIRequest, erro
 		Node: hostabi.CNINode{
 			Name:      node.Name,
 			Addresses: addresses,
-			Interface: link.Name,
-			MTU:       link.MTU,
+			Interface: traffic.Name,
+			MTU:       traffic.MTU,
 			PodCIDRs:  node.Spec.PodCIDRs,
 		},
 	}, nil

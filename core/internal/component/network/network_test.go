@@ -407,4 +407,13 @@ func TestRequestStatesFacts(t *testing.T) {
 	if fmt.Sprint(got.Node) != fmt.Sprint(want) || got.FlannelBackend != "host-gw" || got.Plugin != "cni-test" {
 		t.Errorf("%+v", got)
 	}
+
+	f.c.Config.FlannelIface = "lo"
+	if got, err = f.c.request(f.recorder, n); err != nil || got.Node.Interface != "lo" || got.Node.MTU != 65536 {
+		t.Errorf("--flannel-iface lo: %+v, %v", got.Node, err)
+	}
+	f.c.Config.FlannelIface = "wlan9"
+	if _, err = f.c.request(f.recorder, n); err == nil || !strings.Contains(err.Error(), `--flannel-iface "wlan9"`) {
+		t.Errorf("a link that is not there: %v", err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -156,7 +157,29 @@ func (p *PKI) ensureAdmin(server string) error {
 	if err := p.writeKubeconfig(path, mode, c); err != nil {
 		return fmt.Errorf("--write-kubeconfig: %w", err)
 	}
+	if err := giveToGroup(path, p.Config.WriteKubeconfigGroup); err != nil {
+		return fmt.Errorf("--write-kubeconfig-group: %w", err)
+	}
 	return nil
+}
+
+// giveToGroup makes a group, by name or number, the owner of a file; "" leaves
+// the file as it is.
+func giveToGroup(path, group string) error {
+	if group == "" {
+		return nil
+	}
+	id, err := strconv.ParseUint(group, 10, 31)
+	if err != nil {
+		found, err := user.LookupGroup(group)
+		if err != nil {
+			return fmt.Errorf("%w; make it with groupadd, or give a number", err)
+		}
+		if id, err = strconv.ParseUint(found.Gid, 10, 31); err != nil {
+			return fmt.Errorf("group %s has the number %q: %w", group, found.Gid, err)
+		}
+	}
+	return os.Chown(path, -1, int(id))
 }
 
 func (p *PKI) writeKubeconfig(path string, mode fs.FileMode, c kubeconfig.Config) error {

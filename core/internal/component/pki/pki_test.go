@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,6 +223,33 @@ func TestBadOptionsAreNamed(t *testing.T) {
 }
 
 // A server that runs for a year renews without a restart.
+func TestKubeconfigOfAGroup(t *testing.T) {
+	s := newServer(t)
+	s.cfg.WriteKubeconfigGroup = strconv.Itoa(os.Getgid())
+	if _, err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := giveToGroup(s.cfg.WriteKubeconfig, "no-such-group"); err == nil || !strings.Contains(err.Error(), "make it with groupadd") {
+		t.Errorf("a group that is not there: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		return // only root gives files to a group it is not in
+	}
+	for group, want := range map[string]uint32{"4711": 4711, "daemon": 1} {
+		s.cfg.WriteKubeconfigGroup = group
+		if _, err := s.start(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(s.cfg.WriteKubeconfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Sys().(*syscall.Stat_t).Gid; got != want || info.Mode().Perm() != 0o640 {
+			t.Errorf("group %s: the file belongs to %d, mode %v", group, got, info.Mode())
+		}
+	}
+}
+
 func TestRenewsWhileRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t)

@@ -160,7 +160,7 @@ func TestUnreachableIsTold(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	listener.Close() // refused from now on
-	if err := quirks.BridgeLogs(slog.New(slog.DiscardHandler), false); err != nil {
+	if err := quirks.BridgeLogs(slog.New(slog.DiscardHandler), quirks.LogOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	read, write := io.Pipe()

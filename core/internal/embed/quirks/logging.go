@@ -8,36 +8,48 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/klog/v2"
 )
+
+// LogOptions say how much of upstream's log is wanted.
+type LogOptions struct {
+	Debug     bool
+	Verbosity int // klog's
+}
 
 // BridgeLogs sends what Kubernetes (klog), containerd, kine and flannel
 // (logrus, klog) and the standard library's log package say to logger. All of
 // them write to standard error otherwise, in formats of their own.
 //
 // Upstream's informational lines become debug lines: one unit state change is
-// one line of ours, and several hundred of theirs.
-func BridgeLogs(logger *slog.Logger, debug bool) error {
+// one line of ours, and several hundred of theirs. An operator who asks for
+// Kubernetes' lines by a verbosity sees them.
+func BridgeLogs(logger *slog.Logger, o LogOptions) error {
 	slog.SetDefault(logger)
 
 	quiet := slog.New(&demote{handler: logger.Handler()})
-	klog.SetSlogLogger(slog.New(listen{quiet.With("source", "kubernetes").Handler()}))
+	kubernetes := quiet
+	if o.Verbosity > 0 {
+		kubernetes = slog.New(&demote{handler: logger.Handler(), verbosity: o.Verbosity})
+	}
+	klog.SetSlogLogger(slog.New(listen{kubernetes.With("source", "kubernetes").Handler()}))
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
-	verbosity := "0"
-	if debug {
-		verbosity = "2"
+	verbosity := o.Verbosity
+	if o.Debug {
+		verbosity = max(verbosity, 2)
 	}
-	if err := flags.Set("v", verbosity); err != nil {
-		return fmt.Errorf("klog verbosity: %w", err)
+	if err := flags.Set("v", strconv.Itoa(verbosity)); err != nil {
+		return fmt.Errorf("--v: %w", err)
 	}
 
 	std := logrus.StandardLogger()
 	std.SetOutput(io.Discard)
 	std.SetLevel(logrus.InfoLevel)
-	if debug {
+	if o.Debug {
 		std.SetLevel(logrus.DebugLevel)
 	}
 	std.ReplaceHooks(logrus.LevelHooks{})
@@ -49,7 +61,9 @@ func BridgeLogs(logger *slog.Logger, debug bool) error {
 // informational line here, which the log does not show.
 type listen struct{ slog.Handler }
 
-func (l listen) Enabled(context.Context, slog.Level) bool { return true }
+func (l listen) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo || l.Handler.Enabled(ctx, level) // below it there is nothing fatal, and much of it
+}
 
 func (l listen) Handle(ctx context.Context, r slog.Record) error {
 	line := r.Message
@@ -73,27 +87,31 @@ func (l listen) WithGroup(name string) slog.Handler { return listen{l.Handler.Wi
 // demote lowers every record: errors become info lines, all else debug lines.
 // Upstream warns of what is normal while a cluster starts, and its errors are
 // retries; when a component gives up, its unit fails, and that is our error.
-type demote struct{ handler slog.Handler }
+type demote struct {
+	handler slog.Handler
+	// verbosity, if not 0: informational lines up to it were asked for, and stay
+	// what they are. A line of verbosity n comes with the level -n.
+	verbosity int
+}
 
 func (d *demote) Enabled(ctx context.Context, level slog.Level) bool {
-	return d.handler.Enabled(ctx, lowered(level))
+	return d.handler.Enabled(ctx, d.lowered(level))
 }
 
 func (d *demote) Handle(ctx context.Context, r slog.Record) error {
-	r.Level = lowered(r.Level)
+	r.Level = d.lowered(r.Level)
 	return d.handler.Handle(ctx, r)
 }
 
-func (d *demote) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &demote{handler: d.handler.WithAttrs(attrs)}
+func (d *demote) with(h slog.Handler) slog.Handler {
+	return &demote{handler: h, verbosity: d.verbosity}
 }
 
-func (d *demote) WithGroup(name string) slog.Handler {
-	return &demote{handler: d.handler.WithGroup(name)}
-}
+func (d *demote) WithAttrs(attrs []slog.Attr) slog.Handler { return d.with(d.handler.WithAttrs(attrs)) }
+func (d *demote) WithGroup(name string) slog.Handler       { return d.with(d.handler.WithGroup(name)) }
 
-func lowered(level slog.Level) slog.Level {
-	if level >= slog.LevelError {
+func (d *demote) lowered(level slog.Level) slog.Level {
+	if level >= slog.LevelError || d.verbosity > 0 && level >= slog.Level(-d.verbosity) {
 		return slog.LevelInfo
 	}
 	return min(level, slog.LevelDebug)

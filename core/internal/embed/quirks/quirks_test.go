@@ -53,7 +53,7 @@ func (l *lines) take(t *testing.T) (heads []string, attrs []map[string]any) {
 }
 
 // bridge bridges the logs to one of the test and takes it back at its end.
-func bridge(t *testing.T, level slog.Level, debug bool) *lines {
+func bridge(t *testing.T, level slog.Level, o LogOptions) *lines {
 	t.Helper()
 	before, hooks, output, logrusLevel := slog.Default(), logrus.StandardLogger().Hooks, logrus.StandardLogger().Out, logrus.GetLevel()
 	t.Cleanup(func() {
@@ -65,14 +65,14 @@ func bridge(t *testing.T, level slog.Level, debug bool) *lines {
 		logrus.SetLevel(logrusLevel)
 	})
 	l := &lines{}
-	if err := BridgeLogs(slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: level})), debug); err != nil {
+	if err := BridgeLogs(slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: level})), o); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
 func TestKlog(t *testing.T) {
-	l := bridge(t, slog.LevelDebug, false)
+	l := bridge(t, slog.LevelDebug, LogOptions{})
 	klog.InfoS("Starting controller", "name", "job")
 	klog.Warning("it takes a while")
 	klog.ErrorS(errors.New("conflict"), "Could not update")
@@ -89,7 +89,7 @@ func TestKlog(t *testing.T) {
 		t.Errorf("attributes of an error: %v", attrs[2])
 	}
 
-	l = bridge(t, slog.LevelDebug, true)
+	l = bridge(t, slog.LevelDebug, LogOptions{Debug: true})
 	klog.V(2).InfoS("chatter")
 	klog.V(4).InfoS("more chatter")
 	if heads, _ := l.take(t); len(heads) != 1 || heads[0] != "DEBUG chatter" {
@@ -97,8 +97,23 @@ func TestKlog(t *testing.T) {
 	}
 }
 
+// TestKlogVerbosity wants what an operator asked for at the level that is
+// shown, and no more.
+func TestKlogVerbosity(t *testing.T) {
+	l := bridge(t, slog.LevelInfo, LogOptions{Verbosity: 3})
+	klog.V(3).InfoS("asked for")
+	klog.V(4).InfoS("not asked for")
+	klog.Background().V(3).Info("asked for by a logger")
+	klog.Background().V(4).Info("not asked for by a logger")
+	logrus.Warn("of containerd")
+	heads, _ := l.take(t)
+	if diff := cmp.Diff([]string{"INFO asked for", "INFO asked for by a logger"}, heads); diff != "" {
+		t.Errorf("--v 3: -want +got:\n%s", diff)
+	}
+}
+
 func TestKlogIsQuietByDefault(t *testing.T) {
-	l := bridge(t, slog.LevelInfo, false)
+	l := bridge(t, slog.LevelInfo, LogOptions{})
 	klog.InfoS("Starting controller")
 	klog.Warning("it takes a while")
 	logrus.Warn("it takes a while")
@@ -113,7 +128,7 @@ func TestKlogIsQuietByDefault(t *testing.T) {
 }
 
 func TestLogrus(t *testing.T) {
-	l := bridge(t, slog.LevelDebug, false)
+	l := bridge(t, slog.LevelDebug, LogOptions{})
 	logrus.WithFields(logrus.Fields{"id": "abc", "error": errors.New("gone"), "attempt": 3}).Error("remove container")
 	logrus.WithField("id", "abc").Warn("slow")
 	logrus.Info("started")
@@ -127,7 +142,7 @@ func TestLogrus(t *testing.T) {
 		t.Errorf("attributes: -want +got:\n%s", diff)
 	}
 
-	l = bridge(t, slog.LevelDebug, true)
+	l = bridge(t, slog.LevelDebug, LogOptions{Debug: true})
 	logrus.Debug("chatter")
 	if heads, _ := l.take(t); len(heads) != 1 || heads[0] != "DEBUG chatter" {
 		t.Errorf("with --debug: %q", heads)
@@ -153,7 +168,7 @@ func TestLogrusAttributesAreInOrder(t *testing.T) {
 }
 
 func TestStandardLog(t *testing.T) {
-	l := bridge(t, slog.LevelDebug, false)
+	l := bridge(t, slog.LevelDebug, LogOptions{})
 	log.Print("http: TLS handshake error")
 	if heads, _ := l.take(t); len(heads) != 1 || heads[0] != "INFO http: TLS handshake error" {
 		t.Errorf("got %q", heads)
@@ -179,7 +194,7 @@ func TestLowered(t *testing.T) {
 		slog.LevelWarn: slog.LevelDebug, slog.LevelInfo: slog.LevelDebug, slog.LevelDebug: slog.LevelDebug,
 		slog.LevelDebug - 4: slog.LevelDebug - 4,
 	} {
-		if got := lowered(level); got != want {
+		if got := (&demote{}).lowered(level); got != want {
 			t.Errorf("%v becomes %v, want %v", level, got, want)
 		}
 	}
