@@ -13,7 +13,7 @@ import (
 func TestCatchFatal(t *testing.T) {
 	exit := klog.OsExit
 	t.Cleanup(func() { klog.OsExit = exit })
-	bridge(t, slog.LevelInfo, false)
+	bridge(t, slog.LevelInfo, LogOptions{})
 	type words struct{ unit, said string }
 	heard := make(chan words, 1)
 	CatchFatal("unit", func(unit, said string) { heard <- words{unit, said} })
