@@ -44,6 +44,8 @@ type app struct {
 	detect   func(ctx context.Context, cfg *config.Config) error
 	notify   func() (signals <-chan os.Signal, stop func())
 	hideArgs func(secrets []string) error
+
+	watchEvery time.Duration
 }
 
 func newApp(p Programs) *app {
@@ -57,6 +59,8 @@ func newApp(p Programs) *app {
 		detect:   func(ctx context.Context, cfg *config.Config) error { return cfg.Detect(ctx) },
 		notify:   notifySignals,
 		hideArgs: hideArgs,
+
+		watchEvery: watchEvery,
 	}
 }
 
