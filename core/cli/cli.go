@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/hostcheck"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -44,6 +45,7 @@ type app struct {
 	detect   func(ctx context.Context, cfg *config.Config) error
 	notify   func() (signals <-chan os.Signal, stop func())
 	hideArgs func(secrets []string) error
+	machine  func() hostcheck.Machine
 
 	watchEvery time.Duration
 }
@@ -59,6 +61,7 @@ func newApp(p Programs) *app {
 		detect:   func(ctx context.Context, cfg *config.Config) error { return cfg.Detect(ctx) },
 		notify:   notifySignals,
 		hideArgs: hideArgs,
+		machine:  hostcheck.This,
 
 		watchEvery: watchEvery,
 	}
@@ -108,6 +111,7 @@ that program.`,
 		add(cluster, a.serverCommand())
 	}
 	add(cluster, a.statusCommand())
+	add(cluster, a.checkConfigCommand())
 	if a.programs.Graph != nil {
 		add(cluster, a.graphCommand())
 	}

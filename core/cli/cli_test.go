@@ -158,7 +158,7 @@ func TestReportKeepsSentencesTogether(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "version", "completion":
+		case "status", "check-config", "version", "completion":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

@@ -18,11 +18,7 @@ It takes the options of a server, which ` + "`cleat server --help`" + ` explains
 	}
 	output := outputFlag(cmd, "text", "mermaid", "dot")
 	flags := addOptions(cmd, config.Server, false)
-	for _, o := range config.Table() {
-		if f := cmd.Flags().Lookup(o.Name); f != nil {
-			f.Hidden = true // help would be a page of which two lines matter
-		}
-	}
+	hideOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(flags, a.environ())
 		if err == nil {
@@ -45,4 +41,14 @@ It takes the options of a server, which ` + "`cleat server --help`" + ` explains
 		return fprint(cmd.OutOrStdout(), "%s", text())
 	}
 	return cmd
+}
+
+// hideOptions keeps the options of a server out of a command's help, which would
+// be a page of which two lines matter.
+func hideOptions(cmd *cobra.Command) {
+	for _, o := range config.Table() {
+		if f := cmd.Flags().Lookup(o.Name); f != nil {
+			f.Hidden = true
+		}
+	}
 }
