@@ -15,6 +15,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
+	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -116,10 +117,11 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 			return cluster.Identity, cluster.Token, err
 		},
 		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
+		Units: k.Status,
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
-	api, err := newAPIServer(cfg, data, files, host, store, super)
+	api, err := newAPIServer(cfg, data, files, host, store, super, k.Status)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -146,6 +148,9 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 
 	all := &parts{plugins: plugged, report: newReporter(cfg, started, k, store, plugged, deploy)}
+	k.Add("nodeevents", nodeevents.New(nodeevents.Options{
+		Kubeconfig: files.Deployer, Node: cfg.NodeName, Marker: data.Running(), Status: all.report.Status, Log: logger,
+	}), apiserverUnit)
 
 	if cfg.DisableAgent {
 		return k, all, nil

@@ -42,12 +42,16 @@ type serverStatus struct {
 func TestStatus(t *testing.T) {
 	n := newNode(t, newLab(t), "n1")
 	checkConfig(t, n, "port 6443/tcp", "free")
-	n.serve(t)
+	n.start(t)
+	testReadyzOfBoot(t, n)
+	n.awaitReady(t)
 	checkConfig(t, n, "ports", "a cleat server runs here and has them")
 	watch := n.Start(t, "watch", "cleat", "status", "--watch")
 
 	t.Run("status", func(t *testing.T) { testStatus(t, n) })
 	t.Run("metrics", func(t *testing.T) { testMetrics(t, n) })
+
+	t.Run("readyz and events", func(t *testing.T) { testReadyzAndEvents(t, n) })
 
 	n.stop(t)
 	if err := watch.Wait(t, time.Minute); err == nil {
@@ -56,6 +60,20 @@ func TestStatus(t *testing.T) {
 	if log := watch.Log(); !strings.Contains(log, " unit kubelet ready\n") || !strings.Contains(log, "cleat: the server has gone: ") {
 		t.Errorf("the watch said\n%s", log)
 	}
+
+	n.serve(t)
+	n.server.Signal(t, "KILL")
+	if err := n.server.Wait(t, time.Minute); err == nil {
+		t.Error("killed, and its status is 0")
+	}
+	n.serve(t)
+	lab.Eventually(t, podPatience, "event StoppedUnexpectedly", func() error {
+		out, err := n.Run("kubectl", "get", "events", "-n", "default", "--field-selector", "reason=StoppedUnexpectedly", "-o", "name")
+		if err == nil && strings.Count(out, "event/") != 1 {
+			err = fmt.Errorf("not one event: %q", out)
+		}
+		return err
+	})
 }
 
 // checkConfig wants nothing to be missing, and one row to be there.
@@ -193,5 +211,84 @@ func testMetrics(t *testing.T, n *node) {
 				t.Logf("%s is in /metrics/%s and in the API server's", name, path)
 			}
 		}
+	}
+}
+
+// readyz asks without credentials, as a load balancer does.
+func readyz(n *node, query string) (status, body string, err error) {
+	out, err := n.Run("curl", "-sS", "-k", "--max-time", "5", "-w", "%{http_code}", "https://127.0.0.1:6443/readyz"+query)
+	at := max(len(out)-3, 0)
+	return out[at:], out[:at], err
+}
+
+// testReadyzOfBoot asks from the first moment on until the server is ready, and
+// wants to be told of what it waits for.
+func testReadyzOfBoot(t *testing.T, n *node) {
+	early, late := false, false
+	lab.Eventually(t, bootPatience, "/readyz is ok", func() error {
+		status, body, err := readyz(n, "")
+		switch {
+		case err != nil:
+			return err // no port yet
+		case status == "200":
+			return nil
+		case status != "503":
+			t.Errorf("/readyz: %s %s", status, body)
+		}
+		early = early || strings.Contains(body, "[+]unit-pki ok\n") && strings.Contains(body, "[-]unit-kubelet failed: waiting for join\n")
+		late = late || strings.Contains(body, "[+]unit-apiserver ok\n") && strings.Contains(body, "[-]unit-kubelet failed: ")
+		return errors.New(body)
+	})
+	if !early || !late {
+		t.Errorf("/readyz did not name the units before the API server was ready (%v) or after it (%v)", early, late)
+	}
+}
+
+func testReadyzAndEvents(t *testing.T, n *node) {
+	status, body, err := readyz(n, "?verbose")
+	if err != nil || status != "200" || !strings.Contains(body, "[+]unit-kubelet ok\n") || !strings.Contains(body, "[+]etcd ok\n") {
+		t.Errorf("/readyz?verbose: %s %s %v", status, body, err)
+	}
+	event := func(reason, text string) {
+		t.Helper()
+		lab.Eventually(t, podPatience, "event "+reason, func() error {
+			out, err := n.Run("kubectl", "get", "events", "-n", "default", "--field-selector", "involvedObject.kind=Node,involvedObject.name=n1,reason="+reason)
+			if err == nil && (!strings.Contains(out, text) || strings.Count(out, "\n") != 2) {
+				err = fmt.Errorf("not one event with %q: %s", text, out)
+			}
+			return err
+		})
+	}
+	event("ServerStarted", "units are ready")
+
+	const manifests, hidden = "/var/lib/cleat/server/manifests", "/var/lib/cleat/server/hidden"
+	n.Must(t, "mv", manifests, hidden)
+	n.Must(t, "touch", manifests) // no directory
+	lab.Eventually(t, podPatience, "/readyz names the deployer", func() error {
+		status, body, err := readyz(n, "")
+		if err == nil && (status != "503" || !strings.Contains(body, "[-]unit-deployer failed: reason withheld\n")) {
+			err = errors.New(status + " " + body)
+		}
+		return err
+	})
+	if status, body, err := readyz(n, "/unit-deployer"); err != nil || status != "401" && status != "403" || strings.Contains(body, "manifests") {
+		t.Errorf("anybody may read why: %s %s %v", status, body, err)
+	}
+	if out, err := n.Run("kubectl", "get", "--raw", "/readyz/unit-deployer"); err == nil || !strings.Contains(err.Error(), "manifests") {
+		t.Errorf("the administrator is not told why: %s %v", out, err)
+	}
+	event("UnitUnhealthy", "unit deployer: ")
+	n.Must(t, "rm", manifests)
+	n.Must(t, "mv", hidden, manifests)
+	event("UnitReady", "unit deployer is well again")
+	lab.Eventually(t, podPatience, "/readyz is ok again", func() error {
+		status, body, err := readyz(n, "")
+		if err == nil && status != "200" {
+			err = errors.New(status + " " + body)
+		}
+		return err
+	})
+	if out, err := n.Run("kubectl", "get", "events", "-n", "default", "--field-selector", "reason=StoppedUnexpectedly", "-o", "name"); err != nil || out != "" {
+		t.Errorf("the first start tells of a crash: %s %v", out, err)
 	}
 }
