@@ -14,15 +14,18 @@ import (
 )
 
 func (c *checker) user() {
-	c.either(c.m.Root(), Missing, "root", "", "mounts, namespaces and network devices", "run it as root: sudo cleat …")
-	row := &c.rows[len(c.rows)-1]
-	if row.Found = "yes"; row.Result != OK {
-		row.Found = "no"
-	}
+	c.either(c.m.Root(), Missing, "root", yesOrNo(c.m.Root()), "mounts, namespaces and network devices", "run it as root: sudo cleat …")
 	if c.n.Node {
 		c.either(c.exists("/dev/kmsg"), Missing, "kernel log", c.there("/dev/kmsg"), "the kubelet sees there who was killed for lack of memory",
 			"make /dev/kmsg readable for this process; in a container, mount it")
 	}
+}
+
+func yesOrNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func (c *checker) kernel(ctx context.Context) {
@@ -46,7 +49,7 @@ func (c *checker) kernel(ctx context.Context) {
 		}
 	}
 	c.kernelConfig(release)
-	if _, err := c.m.Try(ctx, TryNamespaces); err != nil {
+	if err := c.m.Try(ctx, TryNamespaces); err != nil {
 		c.add("namespaces", Missing, err.Error(), "containers, and the trials of this command",
 			"run it as root; in a container, as a privileged one")
 	}
@@ -142,19 +145,18 @@ func (c *checker) cgroups() {
 }
 
 func (c *checker) node() {
-	limit := func(name, path string, least uint64, purpose, setting string) {
+	limit := func(name, path string, least uint64, purpose, do string) {
 		text, err := c.m.ReadFile(path)
 		if err != nil {
 			c.add(name, Warning, err.Error(), purpose, "mount /proc")
 			return
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
-		c.either(err == nil && n >= least, Warning, name, strings.TrimSpace(text), purpose, fmt.Sprintf("sysctl -w %s=%d", setting, least))
+		c.either(err == nil && n >= least, Warning, name, strings.TrimSpace(text), purpose, do)
 	}
-	limit("inotify instances", "/proc/sys/fs/inotify/max_user_instances", 128, "kubelet, containerd and every kubectl logs -f take one", "fs.inotify.max_user_instances")
-	limit("inotify watches", "/proc/sys/fs/inotify/max_user_watches", 8192, "mounted config maps and secrets", "fs.inotify.max_user_watches")
-	limit("entropy", "/proc/sys/kernel/random/entropy_avail", 64, "keys and certificates; the start waits for it", "kernel.random.write_wakeup_threshold")
-	c.rows[len(c.rows)-1].Do = strings.Replace(c.rows[len(c.rows)-1].Do, "sysctl -w kernel.random.write_wakeup_threshold=64", "install rng-tools or give the virtual machine a virtio-rng", 1)
+	limit("inotify instances", "/proc/sys/fs/inotify/max_user_instances", 128, "kubelet, containerd and every kubectl logs -f take one", "sysctl -w fs.inotify.max_user_instances=8192")
+	limit("inotify watches", "/proc/sys/fs/inotify/max_user_watches", 8192, "mounted config maps and secrets", "sysctl -w fs.inotify.max_user_watches=524288")
+	limit("entropy", "/proc/sys/kernel/random/entropy_avail", 64, "keys and certificates; the start waits for it", "install rng-tools, or give the virtual machine a virtio-rng")
 
 	if hard, err := c.m.OpenMax(); err == nil {
 		c.either(hard >= 65536, Warning, "open files", strconv.FormatUint(hard, 10), "every connection, pod and database file is one",
@@ -162,11 +164,7 @@ func (c *checker) node() {
 	}
 	if swaps, err := c.m.ReadFile("/proc/swaps"); err == nil {
 		on := strings.Count(strings.TrimSpace(swaps), "\n") > 0
-		found := "off"
-		if on {
-			found = "on"
-		}
-		c.either(!on, Warning, "swap", found, "pods are limited in memory, and what they swap out is not counted", "works; swapoff -a, for limits that mean what they say")
+		c.either(!on, Warning, "swap", yesOrNo(on), "pods are limited in memory, and what they swap out is not counted", "works; swapoff -a, for limits that mean what they say")
 	}
 	if on, err := c.m.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && strings.HasPrefix(on, "Y") {
 		c.either(c.m.Program("apparmor_parser") == nil, Warning, "AppArmor", "enabled in the kernel", "apparmor_parser loads the profiles of pods",
@@ -184,12 +182,8 @@ func (c *checker) node() {
 	}
 	for _, name := range programs {
 		err := c.m.Program(name)
-		found := "in PATH"
-		if err != nil {
-			found = "not in PATH"
-		}
-		c.either(err == nil, Missing, "program "+name, found, map[bool]string{true: "volumes of pods", false: "service rules (" + c.n.ProxyMode + ")"}[strings.HasSuffix(name, "mount")],
-			"install it: "+packageOf(name))
+		purpose, from := usedFor(name)
+		c.either(err == nil, Missing, "program "+name, "in PATH: "+yesOrNo(err == nil), purpose, "install "+from)
 	}
 }
 
@@ -200,14 +194,15 @@ func (c *checker) proxyPrograms() []string {
 	return []string{"nft"}
 }
 
-func packageOf(program string) string {
+// usedFor says what a program is for, and what it comes with.
+func usedFor(program string) (purpose, from string) {
 	switch {
 	case program == "nft":
-		return "the package nftables"
+		return "service rules", "the package nftables"
 	case strings.HasPrefix(program, "iptables"):
-		return "the package iptables"
+		return "service rules", "the package iptables"
 	}
-	return "the package mount, or util-linux"
+	return "volumes of pods", "the package mount, or util-linux"
 }
 
 // sharedRoot tells whether mounts below / reach other namespaces.
@@ -223,14 +218,11 @@ func sharedRoot(mountinfo string) bool {
 
 func (c *checker) network(ctx context.Context) {
 	try := func(t Trial, bad Result, name, purpose, do string) {
-		output, err := c.m.Try(ctx, t)
-		if output == "" {
-			output = "works"
-		}
+		found, err := "works", c.m.Try(ctx, t)
 		if err != nil {
-			output = err.Error()
+			found = err.Error()
 		}
-		c.either(err == nil, bad, name, output, purpose, do)
+		c.either(err == nil, bad, name, found, purpose, do)
 	}
 	module := func(name string) string {
 		return "modprobe " + name + ", and name it in /etc/modules-load.d; else use a kernel that has it"
@@ -326,7 +318,8 @@ func (c *checker) directory(dir string, data bool) {
 	} else {
 		c.add("file system", OK, "fit for overlayfs", "the files of containers", "")
 	}
-	c.either(st.Flags&unix.ST_NOEXEC == 0, Missing, "noexec", map[bool]string{true: "not set", false: "set"}[st.Flags&unix.ST_NOEXEC == 0],
+	noexec := st.Flags&unix.ST_NOEXEC != 0
+	c.either(!noexec, Missing, "noexec", yesOrNo(noexec),
 		"runc and the CNI plugins are run from the data directory", "mount -o remount,exec the file system of "+at)
 }
 

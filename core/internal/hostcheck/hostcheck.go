@@ -52,21 +52,21 @@ type Port struct {
 // Machine is what the checks look at. This returns the real one.
 type Machine struct {
 	Now      func() time.Time
-	Root     func() bool                                                   // the user may do everything
-	ReadFile func(path string) (string, error)                             // at most 1 MiB
-	ReadDir  func(path string) ([]string, error)                           // names
-	Stat     func(path string) error                                       //
-	Writable func(path string) bool                                        //
-	Statfs   func(path string) (unix.Statfs_t, error)                      //
-	Program  func(name string) error                                       // nil if it is in PATH
-	Resolve  func(ctx context.Context, host string) error                  //
-	Hostname func() (string, error)                                        //
-	Release  func() string                                                 // of the kernel
-	Listen   func(ctx context.Context, p Port) error                       // opens the port and closes it
-	Answers  func(ctx context.Context, socket string) bool                 // somebody listens on the unix socket
-	OpenMax  func() (hard uint64, err error)                               // RLIMIT_NOFILE
-	Synced   func() (bool, error)                                          // the clock follows another
-	Try      func(ctx context.Context, t Trial) (output string, err error) // see Trial
+	Root     func() bool                         // the user may do everything
+	ReadFile func(path string) (string, error)   // at most 1 MiB
+	ReadDir  func(path string) ([]string, error) // names
+	Stat     func(path string) error
+	Writable func(path string) bool
+	Statfs   func(path string) (unix.Statfs_t, error)
+	Program  func(name string) error // nil if it is in PATH
+	Resolve  func(ctx context.Context, host string) error
+	Hostname func() (string, error)
+	Release  func() string                                 // of the kernel
+	Listen   func(ctx context.Context, p Port) error       // opens the port and closes it
+	Answers  func(ctx context.Context, socket string) bool // somebody listens on the unix socket
+	OpenMax  func() (hard uint64, err error)               // RLIMIT_NOFILE
+	Synced   func() (bool, error)                          // the clock follows another
+	Try      func(ctx context.Context, t Trial) error      // nil if the kernel can
 }
 
 // Trial is something to do in fresh namespaces.

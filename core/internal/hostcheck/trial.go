@@ -17,15 +17,15 @@ import (
 
 // try carries a trial out in a network and a mount namespace of a thread of its
 // own. The thread ends with it, and with the thread all that was made.
-func try(ctx context.Context, t Trial) (output string, err error) {
+func try(ctx context.Context, t Trial) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
 	onOwnThread(func() {
 		if err = enter(); err == nil {
-			output, err = carryOut(ctx, t)
+			err = carryOut(ctx, t)
 		}
 	})
-	return output, err
+	return err
 }
 
 // onOwnThread runs f, whose steps are bounded, on a thread that ends with it.
@@ -58,7 +58,7 @@ func enter() error {
 	return nil
 }
 
-func carryOut(ctx context.Context, t Trial) (string, error) {
+func carryOut(ctx context.Context, t Trial) error {
 	named := func(name string) netlink.LinkAttrs {
 		a := netlink.NewLinkAttrs()
 		a.Name = name
@@ -66,11 +66,11 @@ func carryOut(ctx context.Context, t Trial) (string, error) {
 	}
 	switch t {
 	case TryBridge:
-		return "", netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("try0")})
+		return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("try0")})
 	case TryVeth:
-		return "", netlink.LinkAdd(&netlink.Veth{LinkAttrs: named("try0"), PeerName: "try1"})
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: named("try0"), PeerName: "try1"})
 	case TryVXLAN:
-		return "", netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: named("try0"), VxlanId: 1, Port: 8472})
+		return netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: named("try0"), VxlanId: 1, Port: 8472})
 	case TryOverlay:
 		return tryOverlay()
 	case TryNFTables:
@@ -79,30 +79,30 @@ func carryOut(ctx context.Context, t Trial) (string, error) {
 		return tryIPTables(ctx)
 	case TryNetfilter:
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("try0")}); err != nil {
-			return "", err
+			return err
 		}
 		_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")
-		return "", err
+		return err
 	}
-	return "", nil
+	return nil
 }
 
 // tryOverlay mounts an overlay on a tmpfs that covers /tmp in this namespace.
-func tryOverlay() (string, error) {
+func tryOverlay() error {
 	const top = "/tmp"
 	if err := unix.Mount("tmpfs", top, "tmpfs", 0, "size=1m"); err != nil {
-		return "", fmt.Errorf("mount a tmpfs: %w", err)
+		return fmt.Errorf("mount a tmpfs: %w", err)
 	}
 	for _, dir := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(top, dir), 0o700); err != nil {
-			return "", err
+			return err
 		}
 	}
 	options := "lowerdir=" + top + "/lower,upperdir=" + top + "/upper,workdir=" + top + "/work"
 	if err := unix.Mount("overlay", top+"/merged", "overlay", 0, options); err != nil {
-		return "", fmt.Errorf("mount an overlay: %w", err)
+		return fmt.Errorf("mount an overlay: %w", err)
 	}
-	return "", nil
+	return nil
 }
 
 // nftables has one of everything that kube-proxy and the networks write.
@@ -138,7 +138,7 @@ const nftables = `table ip try {
 
 // tryIPTables adds, rule by rule, the matches and targets that kube-proxy and the
 // networks use, and names those that fail.
-func tryIPTables(ctx context.Context) (string, error) {
+func tryIPTables(ctx context.Context) error {
 	var errs []error
 	for _, rule := range []string{
 		"-t filter -A FORWARD -m conntrack --ctstate INVALID -j DROP",
@@ -150,19 +150,19 @@ func tryIPTables(ctx context.Context) (string, error) {
 		"-t nat -A PREROUTING -p tcp -m multiport --dports 80,81 -j ACCEPT",
 		"-t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully",
 	} {
-		if _, err := run(ctx, "", "iptables", strings.Fields(rule)...); err != nil {
+		if err := run(ctx, "", "iptables", strings.Fields(rule)...); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", rule, err))
 			if errors.Is(err, exec.ErrNotFound) {
 				break
 			}
 		}
 	}
-	return "", errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
-// run runs a program in the thread's namespaces. Its last line of complaint is
-// the error.
-func run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+// run runs a program in the thread's namespaces. The first line of its complaint
+// is the error.
+func run(ctx context.Context, stdin, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
@@ -171,9 +171,9 @@ func run(ctx context.Context, stdin, name string, args ...string) (string, error
 	if err := cmd.Run(); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 		if first == "" {
-			return "", err
+			return err
 		}
-		return "", fmt.Errorf("%s: %s", name, first)
+		return fmt.Errorf("%s: %s", name, first)
 	}
-	return "", nil
+	return nil
 }

@@ -26,9 +26,9 @@ type CertificateState string
 // The states of a certificate.
 const (
 	CertificateOK         CertificateState = "ok"
-	CertificateWarning    CertificateState = "warning"    // ends within 90 days
-	CertificateCritical   CertificateState = "critical"   // ends within 30 days
-	CertificateExpired    CertificateState = "expired"    //
+	CertificateWarning    CertificateState = "warning"  // ends within 90 days
+	CertificateCritical   CertificateState = "critical" // ends within 30 days
+	CertificateExpired    CertificateState = "expired"
 	CertificateUnreadable CertificateState = "unreadable" // Error says why
 )
 

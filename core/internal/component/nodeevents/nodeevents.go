@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/cleat-dev/cleat/core/internal/atomicfile"
+	"github.com/cleat-dev/cleat/core/internal/crd"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -35,6 +37,7 @@ const (
 	interval = 5 * time.Second
 	// maxMessage is what the API server takes for an event's message, in bytes.
 	maxMessage = 1024
+	maxMarker  = 512 // bytes
 )
 
 // Options are what the unit needs from its surroundings.
@@ -100,12 +103,11 @@ func (c *Component) watch(ctx context.Context, recorder record.EventRecorder, re
 				kind = corev1.EventTypeWarning
 				c.Log.Warn(n.message, "reason", n.reason)
 			}
-			recorder.Event(ref, kind, n.reason, clip(n.message))
+			recorder.Event(ref, kind, n.reason, crd.Clip(n.message, maxMessage))
 		}
 		select {
 		case <-ctx.Done():
-			// Told to stop, so this run ended in order.
-			if err := os.Remove(c.Marker); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := c.leaveMarker(context.Cause(ctx)); err != nil {
 				c.Log.Warn("the next start will take this stop for a crash", "error", err)
 			}
 			return nil
@@ -114,17 +116,43 @@ func (c *Component) watch(ctx context.Context, recorder record.EventRecorder, re
 	}
 }
 
-// readMarker returns when the run before began if it did not end in order, and
-// the zero time if it did.
-func readMarker(file string) (time.Time, error) {
+// leaveMarker removes the marker if the server was told to stop, and else says in
+// it why it ended.
+func (c *Component) leaveMarker(cause error) error {
+	if !errors.Is(cause, context.Canceled) {
+		return os.WriteFile(c.Marker, []byte(crd.Clip(cause.Error(), maxMarker)), 0o600)
+	}
+	if err := os.Remove(c.Marker); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// run is one that did not end in order; the zero run ended as it should, or
+// there was none.
+type run struct {
+	ended string // the time it ended, or began if it could not say why
+	why   string // "" if it was cut short
+}
+
+func readMarker(file string) (run, error) {
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return time.Time{}, nil
+		return run{}, nil
 	}
 	if err != nil {
-		return time.Time{}, err
+		return run{}, err
 	}
-	return info.ModTime(), nil
+	why := make([]byte, min(info.Size(), maxMarker))
+	f, err := os.Open(file)
+	if err != nil {
+		return run{}, err
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, why); err != nil {
+		return run{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return run{info.ModTime().UTC().Format(time.RFC3339), string(why)}, nil
 }
 
 func writeMarker(file string) error {
@@ -132,15 +160,4 @@ func writeMarker(file string) error {
 		return err
 	}
 	return atomicfile.WriteFile(file, nil, 0o600)
-}
-
-func clip(s string) string {
-	if len(s) <= maxMessage {
-		return s
-	}
-	end := maxMessage - len("…")
-	for s[end]&0xc0 == 0x80 {
-		end--
-	}
-	return s[:end] + "…"
 }

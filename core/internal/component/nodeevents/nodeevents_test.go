@@ -2,6 +2,8 @@ package nodeevents
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,7 +38,7 @@ func status(state kernel.State, certificate serverstatus.CertificateState) serve
 // TestEachOnce: what is told at each look, and that nothing is told twice.
 func TestEachOnce(t *testing.T) {
 	now := time.Now()
-	w := newWatcher(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), now)
+	w := newWatcher(run{ended: "2026-01-02T03:04:05Z"}, now)
 	const (
 		starting, ready, unhealthy = kernel.StateStarting, kernel.StateReady, kernel.StateUnhealthy
 		ok, warning, critical      = serverstatus.CertificateOK, serverstatus.CertificateWarning, serverstatus.CertificateCritical
@@ -75,7 +77,7 @@ func TestClockJump(t *testing.T) {
 		set  time.Duration
 		want string
 	}{{0, ""}, {4 * time.Second, ""}, {time.Hour, "1h0m0s"}, {-48 * time.Hour, "-48h0m0s"}} {
-		w := newWatcher(time.Time{}, now)
+		w := newWatcher(run{}, now)
 		w.drift = func(time.Time, time.Time) time.Duration { return tt.set }
 		got := w.look(status(kernel.StateStarting, serverstatus.CertificateOK), now)
 		if tt.want == "" && len(got) != 0 || tt.want != "" && (len(got) != 1 || got[0].reason != "ClockJumped" || !strings.Contains(got[0].message, tt.want)) {
@@ -94,15 +96,15 @@ func TestMarker(t *testing.T) {
 		Node: "n1", Marker: filepath.Join(t.TempDir(), "server", "running"), Log: slog.New(slog.DiscardHandler),
 		Status: func() serverstatus.Status { return status(kernel.StateReady, serverstatus.CertificateOK) },
 	})
-	run := func() (events string) {
+	run := func(end error) (events string) {
 		t.Helper()
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancelCause(t.Context())
 		recorder := record.NewFakeRecorder(8)
 		if err := c.watch(ctx, recorder, func() {
 			if _, err := os.Stat(c.Marker); err != nil {
 				t.Errorf("while it runs: %v", err)
 			}
-			cancel()
+			cancel(end)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -115,22 +117,23 @@ func TestMarker(t *testing.T) {
 			}
 		}
 	}
-	if got := run(); strings.Contains(got, "StoppedUnexpectedly") || !strings.Contains(got, "Normal ServerStarted") {
+	stop := fmt.Errorf("got a signal: %w", context.Canceled)
+	if got := run(stop); strings.Contains(got, "StoppedUnexpectedly") || !strings.Contains(got, "Normal ServerStarted") {
 		t.Errorf("first run: %s", got)
 	}
-	if got := run(); strings.Contains(got, "StoppedUnexpectedly") {
+	if got := run(stop); strings.Contains(got, "StoppedUnexpectedly") {
 		t.Errorf("after a run that ended in order: %s", got)
 	}
 	if err := os.WriteFile(c.Marker, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := run(); !strings.Contains(got, "Warning StoppedUnexpectedly") {
-		t.Errorf("after a run that did not: %s", got)
+	if got := run(errors.New("unit datastore: disk full")); !strings.Contains(got, "Warning StoppedUnexpectedly") || !strings.Contains(got, "it was killed") {
+		t.Errorf("after a run that was cut short: %s", got)
 	}
-}
-
-func TestClip(t *testing.T) {
-	if got := clip(strings.Repeat("ä", 600)); len(got) > maxMessage || !strings.HasSuffix(got, "ä…") {
-		t.Errorf("%d bytes", len(got))
+	if got := run(stop); !strings.Contains(got, "Warning StoppedUnexpectedly") || !strings.Contains(got, "Z: unit datastore: disk full") {
+		t.Errorf("after a run that failed: %s", got)
+	}
+	if got := run(stop); strings.Contains(got, "StoppedUnexpectedly") {
+		t.Errorf("told a second time: %s", got)
 	}
 }

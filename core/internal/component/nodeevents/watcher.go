@@ -21,15 +21,15 @@ type notice struct {
 // watcher turns what a server looks like into what is new about it. Each thing is
 // told once, and again only after it was well.
 type watcher struct {
-	lastRun   time.Time // when the run that did not end in order began
-	told      bool      // that the server started
+	lastRun   run
+	told      bool // that the server started
 	unhealthy map[string]bool
 	ending    map[string]serverstatus.CertificateState // by file
 	looked    time.Time                                // with its monotonic reading
 	drift     func(before, now time.Time) time.Duration
 }
 
-func newWatcher(lastRun, now time.Time) *watcher {
+func newWatcher(lastRun run, now time.Time) *watcher {
 	return &watcher{lastRun: lastRun, unhealthy: map[string]bool{}, ending: map[string]serverstatus.CertificateState{}, looked: now, drift: drift}
 }
 
@@ -38,11 +38,13 @@ func (w *watcher) look(s serverstatus.Status, now time.Time) []notice {
 	add := func(warning bool, reason, format string, args ...any) {
 		out = append(out, notice{warning, reason, fmt.Sprintf(format, args...)})
 	}
-	if !w.lastRun.IsZero() {
-		add(true, "StoppedUnexpectedly", "the run of the server that began %s did not end in order: it was killed, it crashed or the machine did",
-			w.lastRun.UTC().Format(time.RFC3339))
-		w.lastRun = time.Time{}
+	switch last := w.lastRun; {
+	case last.why != "":
+		add(true, "StoppedUnexpectedly", "the server ended %s: %s", last.ended, last.why)
+	case last.ended != "":
+		add(true, "StoppedUnexpectedly", "the run of the server that began %s did not end in order: it was killed, it crashed or the machine did", last.ended)
 	}
+	w.lastRun = run{}
 	if !w.told && s.State == serverstatus.StateReady {
 		w.told = true
 		add(false, "ServerStarted", "cleat %s with Kubernetes %s: all %d units are ready", s.Version, s.Kubernetes, len(s.Units))
