@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/hostcheck"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -44,6 +45,9 @@ type app struct {
 	detect   func(ctx context.Context, cfg *config.Config) error
 	notify   func() (signals <-chan os.Signal, stop func())
 	setTitle func(command string, variables []string) error
+	machine  func() hostcheck.Machine
+
+	watchEvery time.Duration
 }
 
 func newApp(p Programs) *app {
@@ -57,6 +61,9 @@ func newApp(p Programs) *app {
 		detect:   func(ctx context.Context, cfg *config.Config) error { return cfg.Detect(ctx) },
 		notify:   notifySignals,
 		setTitle: setTitle,
+		machine:  hostcheck.This,
+
+		watchEvery: watchEvery,
 	}
 }
 
@@ -105,6 +112,7 @@ that program.`,
 	}
 	add(cluster, a.statusCommand())
 	add(cluster, a.configCommand())
+	add(cluster, a.checkConfigCommand())
 	if a.programs.Graph != nil {
 		add(cluster, a.graphCommand())
 	}

@@ -2,24 +2,19 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
-	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 // call runs a command line in this process.
@@ -226,22 +221,6 @@ func TestReportKeepsSentencesTogether(t *testing.T) {
 	}
 }
 
-// statusServer answers GET /status on a unix socket.
-func statusServer(t *testing.T, handler http.HandlerFunc) (socket string) {
-	t.Helper()
-	socket = filepath.Join(t.TempDir(), "s.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", handler)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
-	go func() { _ = srv.Serve(l) }()
-	t.Cleanup(func() { _ = srv.Close() })
-	return socket
-}
-
 func TestReportKnowsAWayOut(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -261,90 +240,10 @@ func TestReportKnowsAWayOut(t *testing.T) {
 	}
 }
 
-func TestStatus(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	ms := int64(1234)
-	units := []kernel.Status{
-		{Unit: "pki", State: kernel.StateReady, Since: now.Add(-26 * time.Hour), ReadyAfterMS: &ms},
-		{Unit: "apiserver", State: kernel.StateStarting, Since: now.Add(-75 * time.Second), ProbeError: "readyz:\x1b[31m 503\nnot yet"},
-		{Unit: "kubelet", State: kernel.StateWaiting, WaitingFor: []string{"apiserver", "containerd"}},
-	}
-	socket := statusServer(t, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(units) })
-	a := testApp()
-	a.now = func() time.Time { return now }
-
-	code, stdout, stderr := call(a, "status", "--socket", socket)
-	want := `UNIT       STATE     SINCE  READY AFTER  WAITING FOR            ERROR
-pki        ready     1d2h   1.234s       -                      -
-apiserver  starting  1m15s  -            -                      readyz: [31m 503 not yet
-kubelet    waiting   -      -            apiserver, containerd  -
-`
-	if stdout != want {
-		t.Errorf("got\n%swant\n%s", stdout, want)
-	}
-	if code != 1 || stderr != "cleat: 2 of 3 units not ready: apiserver, kubelet\n" {
-		t.Errorf("exit code %d, said %q", code, stderr)
-	}
-
-	units = units[:1]
-	code, stdout, stderr = call(a, "status", "--socket", socket, "-o", "json")
-	var got []kernel.Status
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || len(got) != 1 || got[0].Unit != "pki" {
-		t.Errorf("JSON %q: %v", stdout, err)
-	}
-	if code != 0 || stderr != "" {
-		t.Errorf("all ready: exit code %d, said %q", code, stderr)
-	}
-
-	units = nil
-	if code, _, stderr := call(a, "status", "--socket", socket); code != 1 || !strings.Contains(stderr, "no units yet") {
-		t.Errorf("no units: exit code %d, said %q", code, stderr)
-	}
-}
-
-func TestStatusOfAStrangeServer(t *testing.T) {
-	for name, c := range map[string]struct {
-		handler http.HandlerFunc
-		want    string
-	}{
-		"error":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }, "answered 418"},
-		"not JSON": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, "not a list of units"},
-		"endless": {func(w http.ResponseWriter, _ *http.Request) {
-			for chunk := make([]byte, 1<<16); ; {
-				if _, err := w.Write(chunk); err != nil {
-					return
-				}
-			}
-		}, "larger than 1024 KiB"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			code, stdout, stderr := call(testApp(), "status", "--socket", statusServer(t, c.handler))
-			if code != 1 || stdout != "" || !strings.Contains(stderr, c.want) {
-				t.Errorf("exit code %d, wrote %q, said %q", code, stdout, stderr)
-			}
-		})
-	}
-}
-
-func TestStatusOfADeadServer(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if code, _, stderr := call(testApp(), "status", "--socket", socket); code != 1 || !strings.Contains(stderr, "is `cleat server` running?") {
-		t.Errorf("exit code %d, said %q", code, stderr)
-	}
-}
-
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "config", "version", "completion", "killall", "uninstall":
+		case "status", "check-config", "config", "version", "completion", "killall", "uninstall":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

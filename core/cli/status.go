@@ -9,61 +9,91 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 // statusTimeout bounds asking a server.
 const statusTimeout = 5 * time.Second
 
+// The values of -o.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+	outputYAML  = "yaml"
+)
+
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the units of the server on this machine",
-		Long: `Show the state of each unit of the server that runs on this machine. The exit
-code is 0 if all are ready and 1 otherwise.`,
+		Short: "Show the server on this machine: units, plugins, addons, certificates",
+		Long: `Show the units of the server that runs on this machine, its plugins with what
+they decided, the addons that it deploys and when its certificates end. The exit
+code is 0 if all units are ready and 1 otherwise.
+
+With --watch, a terminal shows a table that follows the server; elsewhere there
+is a line for each change, and with -o json or yaml a document. It ends, with exit
+code 1, when the server does.`,
 		Args: noArgs,
 	}
-	output := outputFlag(cmd, "table", "json")
+	output := outputFlag(cmd, outputTable, outputJSON, outputYAML)
 	socket := cmd.Flags().String("socket", paths.StatusSocket, "socket of the server to ask")
+	watch := cmd.Flags().BoolP("watch", "w", false, "go on showing what changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx, cancel := context.WithTimeout(cmd.Context(), statusTimeout)
-		defer cancel()
-		raw, err := askStatus(ctx, *socket)
+		if *watch {
+			return a.watchStatus(cmd.Context(), cmd.OutOrStdout(), *socket, *output)
+		}
+		raw, status, err := askStatus(cmd.Context(), *socket)
 		if err != nil {
 			return err
 		}
-		var units []kernel.Status
-		if err := json.Unmarshal(raw, &units); err != nil {
-			return fmt.Errorf("%s: the answer is not a list of units: %w", *socket, err)
-		}
-		if *output == "json" {
-			err = printJSON(cmd.OutOrStdout(), raw)
-		} else {
-			err = printStatus(cmd.OutOrStdout(), units, a.now())
-		}
-		if err != nil {
+		if err := a.printStatus(cmd.OutOrStdout(), raw, status, *output); err != nil {
 			return err
 		}
-		return unready(units)
+		return unready(status.Units)
 	}
 	return cmd
 }
 
-// askStatus gets the JSON array of kernel.Status from a server's socket.
-func askStatus(ctx context.Context, socket string) ([]byte, error) {
+// askStatus gets the status of the server behind a socket, also as it came.
+func askStatus(ctx context.Context, socket string) ([]byte, serverstatus.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	var status serverstatus.Status
 	raw, err := localapi.Ask(ctx, socket, http.MethodGet, "/status")
 	var gone *localapi.Unreachable
 	if errors.As(err, &gone) {
-		return nil, hinted{gone.Err, gone.Hint}
+		return nil, status, hinted{gone.Err, gone.Hint}
 	}
-	return raw, err
+	if err != nil {
+		return nil, status, err
+	}
+	if err := json.Unmarshal(raw, &status); err != nil {
+		return nil, status, fmt.Errorf("%s: the answer is not a server's status: %w", socket, err)
+	}
+	return raw, status, nil
+}
+
+func (a *app) printStatus(w io.Writer, raw []byte, status serverstatus.Status, output string) error {
+	switch output {
+	case outputJSON:
+		return printJSON(w, raw)
+	case outputYAML:
+		return printYAML(w, raw)
+	}
+	for _, line := range statusTable(status, a.now()) {
+		if err := fprint(w, "%s\n", line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printJSON(w io.Writer, raw []byte) error {
@@ -74,64 +104,16 @@ func printJSON(w io.Writer, raw []byte) error {
 	return fprint(w, "%s\n", out.String())
 }
 
-func printStatus(w io.Writer, units []kernel.Status, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "UNIT\tSTATE\tSINCE\tREADY AFTER\tWAITING FOR\tERROR")
-	for _, u := range units {
-		readyAfter := "-"
-		if u.ReadyAfterMS != nil {
-			readyAfter = (time.Duration(*u.ReadyAfterMS) * time.Millisecond).String()
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(u.Unit), cell(string(u.State)), since(u.Since, now),
-			readyAfter, cell(strings.Join(u.WaitingFor, ", ")), cell(detail(u)))
+func printYAML(w io.Writer, raw []byte) error {
+	text, err := yaml.JSONToYAML(raw)
+	if err != nil {
+		return err
 	}
-	return t.Flush()
-}
-
-// detail is the most telling thing that is known of a unit that is not well.
-func detail(u kernel.Status) string {
-	switch {
-	case u.Error != "":
-		return u.Error
-	case u.ProbeError != "":
-		return u.ProbeError
-	}
-	return u.Progress
-}
-
-// cell makes text fit one cell of a table and harmless to a terminal.
-func cell(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-// since is an age in the two largest units that matter.
-func since(t, now time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := max(now.Sub(t), 0)
-	days := int(d / (24 * time.Hour))
-	switch {
-	case days > 0:
-		return fmt.Sprintf("%dd%dh", days, int(d.Hours())%24)
-	case d >= time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	case d >= time.Minute:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%ds", int(d.Seconds()))
+	return fprint(w, "%s", text)
 }
 
 // unready is an error that names the units that are not ready, nil if all are.
-func unready(units []kernel.Status) error {
+func unready(units []serverstatus.Unit) error {
 	var names []string
 	for _, u := range units {
 		if u.State != kernel.StateReady {

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/extension"
@@ -15,14 +17,16 @@ import (
 	embedapiserver "github.com/cleat-dev/cleat/core/internal/embed/apiserver"
 	embedcontrollers "github.com/cleat-dev/cleat/core/internal/embed/controllermanager"
 	embedscheduler "github.com/cleat-dev/cleat/core/internal/embed/scheduler"
+	"github.com/cleat-dev/cleat/core/internal/healthprobe"
 	"github.com/cleat-dev/cleat/core/internal/leader"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
 // newAPIServer makes the API server's unit: its objects in the datastore, its
 // admission from the plugins, its requests from the supervisor.
-func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins extension.Admission, store *datastore.Component, super *supervisor.Supervisor) (*apiserver.Component, error) {
+func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins extension.Admission, store *datastore.Component, super *supervisor.Supervisor, units func() []kernel.Status) (*apiserver.Component, error) {
 	files := apiserverFiles(keys, data)
 	args, err := apiserver.Args(cfg, files)
 	if err != nil {
@@ -38,8 +42,37 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 		return program.Run(ctx, embedapiserver.Datastore{
 			Endpoints:      []string{datastore.Endpoint},
 			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
-		}, super)
+		}, super, unitChecks(units))
 	}), nil
+}
+
+// unitChecks makes each unit a line of /readyz.
+func unitChecks(units func() []kernel.Status) []embedapiserver.Check {
+	var checks []embedapiserver.Check
+	for i, u := range units() {
+		checks = append(checks, embedapiserver.Check{
+			ID: healthprobe.UnitPrefix + u.Unit, Group: healthprobe.UnitGroup,
+			Probe: func() error { return unitNotReady(units()[i]) },
+		})
+	}
+	return checks
+}
+
+// unitNotReady says why a unit is not ready, nil if it is.
+func unitNotReady(u kernel.Status) error {
+	if u.State == kernel.StateReady {
+		return nil
+	}
+	text := string(u.State)
+	if len(u.WaitingFor) > 0 {
+		text += " for " + strings.Join(u.WaitingFor, ", ")
+	}
+	for _, more := range []string{u.Progress, u.ProbeError, u.Error} {
+		if more != "" {
+			text += ": " + more
+		}
+	}
+	return errors.New(text)
 }
 
 type runFunc = func(ctx context.Context) error

@@ -205,7 +205,7 @@ func (s *pluginSide) statuses() map[string]crd.PluginServer {
 			continue
 		}
 		status := crd.PluginServer{
-			Points: points(p.Points), Version: p.Version, Digest: p.SHA256, Generation: int64(p.Generation), Health: crd.PluginHealthy,
+			Points: strings.Join(pointNames(p.Points), ","), Version: p.Version, Digest: p.SHA256, Generation: int64(p.Generation), Health: crd.PluginHealthy,
 			Calls: int64(p.Calls), Denies: int64(p.Denies), Mutations: int64(p.Mutations), Faults: int64(p.Faults),
 			P50: latency(&p.Latency, 0.5), P99: latency(&p.Latency, 0.99),
 			Memory: resource.NewQuantity(int64(p.Memory), resource.BinarySI).String(),
@@ -222,14 +222,6 @@ func (s *pluginSide) statuses() map[string]crd.PluginServer {
 		all[p.Name] = status
 	}
 	return all
-}
-
-func points(list []hostabi.Point) string {
-	texts := make([]string, len(list))
-	for i, p := range list {
-		texts[i] = string(p)
-	}
-	return strings.Join(texts, ",")
 }
 
 // latency prints a quantile with two digits, "" without calls.

@@ -16,6 +16,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
+	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -27,6 +28,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/kernel"
@@ -45,7 +47,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity}); err != nil {
 		return err
 	}
-	k, plugged, err := newServer(cfg, logger)
+	k, parts, err := newServer(cfg, started, logger)
 	if err != nil {
 		return err
 	}
@@ -53,7 +55,10 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 		return err
 	}
 	quirks.CatchFatal(kernel.Label, func(unit, said string) { k.Fail(unit, errors.New(said)) })
-	closeStatus, err := serveStatus(ctx, k, plugged.serve)
+	if err := quirks.AddMetrics(serverstatus.Metrics(parts.report.Status)); err != nil {
+		return err
+	}
+	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve)
 	if err != nil {
 		return err
 	}
@@ -63,9 +68,16 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 	return k.Run(ctx)
 }
 
+// parts are what the local socket serves of a server.
+type parts struct {
+	plugins *pluginSide
+	report  *serverstatus.Reporter
+}
+
 // newServer is the boot order of a server. Building it starts nothing, but it
-// refuses arguments that an embedded component would refuse.
-func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *pluginSide, error) {
+// refuses arguments that an embedded component would refuse. started is when the
+// process began.
+func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*kernel.Kernel, *parts, error) {
 	quirks.ShowForeignFlags()
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
@@ -107,10 +119,11 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *plugin
 			return cluster.Identity, cluster.Token, err
 		},
 		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
+		Units: k.Status,
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
-	api, err := newAPIServer(cfg, data, files, host, store, super)
+	api, err := newAPIServer(cfg, data, files, host, store, super, k.Status)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,10 +149,15 @@ func newServer(cfg *config.Config, logger *slog.Logger) (*kernel.Kernel, *plugin
 	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
 	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 
+	all := &parts{plugins: plugged, report: newReporter(cfg, started, k, store, plugged, deploy)}
+	k.Add("nodeevents", nodeevents.New(nodeevents.Options{
+		Kubeconfig: files.Deployer, Node: cfg.NodeName, Marker: data.Running(), Status: all.report.Status, Log: logger,
+	}), apiserverUnit)
+
 	if cfg.DisableAgent {
-		return k, plugged, nil
+		return k, all, nil
 	}
-	return k, plugged, addNode(k, cfg, data, logger, nodeNeeds{
+	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
 		plugins: pluginsUnit, server: apiserverUnit,
 		cni:       host,
 		serverURL: func() (string, error) { return cfg.ServerURL(), nil },

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// serveStatus answers GET /status with the units and GET /timeline with the
-// boot so far, as JSON, and whatever more adds, on a unix socket that only root
-// can open. close ends it.
-func serveStatus(ctx context.Context, k *kernel.Kernel, more func(*http.ServeMux)) (close func(), err error) {
+// serveStatus answers GET /status with a serverstatus.Status and GET /timeline
+// with the boot so far, as JSON, and whatever more adds, on a unix socket that
+// only root can open. close ends it.
+func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstatus.Status, more func(*http.ServeMux)) (close func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(paths.StatusSocket), 0o700); err != nil {
 		return nil, fmt.Errorf("status socket: %w", err)
 	}
@@ -37,7 +38,7 @@ func serveStatus(ctx context.Context, k *kernel.Kernel, more func(*http.ServeMux
 	}
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Status()) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	mux.HandleFunc("GET /timeline", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Timeline()) })
 	more(mux)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}

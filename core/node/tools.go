@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
 	embedcontainerd "github.com/cleat-dev/cleat/core/internal/embed/containerd"
@@ -30,7 +31,7 @@ func Crictl(args []string) int {
 
 // Graph is the boot order of a server with these options.
 func Graph(cfg *config.Config) (kernel.Graph, error) {
-	k, _, err := newServer(cfg, slog.New(slog.DiscardHandler))
+	k, _, err := newServer(cfg, time.Now(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return kernel.Graph{}, err
 	}

@@ -21,6 +21,7 @@ type generation struct {
 	shadows   map[string]*plugin // by the name of the plugin they run beside
 	admission *admission
 	shadow    *admission // of the shadows
+	disabled  []LockedPlugin
 
 	// before is the generation this one replaced, as long as it is on trial.
 	before atomic.Pointer[generation]
@@ -151,9 +152,11 @@ func (h *Host) openGeneration(ctx context.Context, number int, lock *Lock, base 
 		}
 	}()
 	var open []*plugin
+	var disabled []LockedPlugin
 	for i, locked := range lock.Plugins {
 		switch {
 		case locked.Disabled:
+			disabled = append(disabled, locked)
 			continue
 		case plugins[i] == nil:
 			if plugins[i], err = h.newPlugin(locked, found[i]); err != nil {
@@ -180,6 +183,7 @@ func (h *Host) openGeneration(ctx context.Context, number int, lock *Lock, base 
 	if err != nil {
 		return nil, fresh, err
 	}
+	g.disabled = disabled
 	return g, fresh, nil
 }
 

@@ -168,6 +168,7 @@ func (h *Host) rollBack(g *generation, p *plugin, f *Fault) {
 		h.retire(before)
 		return
 	}
+	back.disabled = before.disabled
 	h.lastNumber++
 	h.mu.Lock()
 	h.live = append(h.live, back)

@@ -142,6 +142,9 @@ func TestReloadKeepsWhatIsEqual(t *testing.T) {
 	if h.Handles("CREATE", "", "v1", "pods", "") {
 		t.Error("a disabled plugin is still asked")
 	}
+	if d := h.Disabled(); len(d) != 1 || d[0].Name != "denier" || len(h.Stats()) != 0 {
+		t.Errorf("disabled: %+v, open: %+v", d, h.Stats())
+	}
 }
 
 // TestReloadRefused: whatever is wrong with the new lock, the old plugins go on.

@@ -134,6 +134,10 @@ func (h *Host) Stats() []PluginStats {
 	return all
 }
 
+// Disabled returns the lock's entries that are left out, in lock order. The
+// slice is shared; do not write to it.
+func (h *Host) Disabled() []LockedPlugin { return h.current.Load().disabled }
+
 func (p *plugin) read() PluginStats {
 	c := &p.stats
 	s := PluginStats{

@@ -11,6 +11,13 @@ import (
 	"time"
 )
 
+// How the units of a server are called among the checks of its /readyz:
+// "unit-kubelet", all of them in one group that ?exclude= leaves out.
+const (
+	UnitPrefix = "unit-"
+	UnitGroup  = "units"
+)
+
 // Prober asks one URL. Make it with New; it keeps its connection between calls.
 type Prober struct {
 	url    string

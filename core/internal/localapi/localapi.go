@@ -16,7 +16,7 @@ import (
 )
 
 // maxAnswer bounds an answer: any process may own the socket.
-const maxAnswer = 1 << 20
+const maxAnswer = 4 << 20
 
 // Unreachable is the error when no server answers.
 type Unreachable struct {

@@ -35,6 +35,7 @@ func (d Data) Token() string                { return d.join("server", "token") }
 func (d Data) NodeToken() string            { return d.join("server", "node-token") } // symlink to Token
 func (d Data) DB() string                   { return d.join("server", "db") }
 func (d Data) Manifests() string            { return d.join("server", "manifests") }
+func (d Data) Running() string              { return d.join("server", "running") } // there while a server runs
 
 // The agent's half.
 func (d Data) Agent(elem ...string) string { return d.join(append([]string{"agent"}, elem...)...) }

@@ -30,7 +30,8 @@ func New(cfg *config.Config, files Files, run func(ctx context.Context) error) *
 }
 
 // Run runs the API server; it is ready when /readyz, asked on the port that
-// every client uses, says so.
+// every client uses, says so of everything but the units, most of which wait
+// for this one.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := os.MkdirAll(filepath.Dir(c.files.AuthenticationConfig), 0o700); err != nil {
 		return fmt.Errorf("authentication configuration: %w", err)
@@ -70,7 +71,7 @@ func (c *Component) prober() (*healthprobe.Prober, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client certificate of the API server: %w", err)
 	}
-	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose", &tls.Config{
+	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose&exclude="+healthprobe.UnitGroup, &tls.Config{
 		RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS12,
 	}), nil
 }

@@ -74,6 +74,8 @@ func (p *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path != "/readyz":
 		http.NotFound(w, r)
+	case r.URL.Query().Get("exclude") != "units":
+		http.Error(w, "[-]unit-kubelet failed: reason withheld", http.StatusInternalServerError) // it waits for this unit
 	case p.asked.Add(1) < 3 || !p.healthy.Load():
 		http.Error(w, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed", http.StatusInternalServerError)
 	}

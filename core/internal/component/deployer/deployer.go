@@ -41,6 +41,7 @@ type Deployer struct {
 	plan    map[string][]byte // the network plan's manifests, nil until there are any
 	wake    chan struct{}     // one slot: plan was set
 	scanErr error             // of the last look at the directory
+	addons  []Addon           // as of then
 }
 
 // New returns the deployer of a server. kubeconfig is the path of the
@@ -182,7 +183,7 @@ func (d *Deployer) loop(ctx context.Context, e *engine, packaged *packager, read
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		d.note(err)
+		d.note(err, e.summary())
 		if e.last != nil {
 			watch.add(e.last.dirs)
 			if first {
@@ -200,10 +201,12 @@ func (d *Deployer) planFiles() map[string][]byte {
 	return maps.Clone(d.plan)
 }
 
-// note keeps the outcome of a scan for Check and logs it when it is another one.
-func (d *Deployer) note(err error) {
+// note keeps the outcome of a scan for Check and Addons, and logs it when it is
+// another one.
+func (d *Deployer) note(err error, addons []Addon) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.addons = addons
 	if err != nil && (d.scanErr == nil || d.scanErr.Error() != err.Error()) {
 		d.log.Error("manifests directory cannot be read; nothing is applied or deleted", "error", err)
 	}

@@ -491,3 +491,25 @@ func TestUnclaimedFile(t *testing.T) {
 		t.Error("a file that nobody claims has an addon")
 	}
 }
+
+// TestSummary: what `cleat status` shows of the addons.
+func TestSummary(t *testing.T) {
+	b := newBench(t)
+	const object = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: %s\n  namespace: default\n"
+	b.write("good.yaml", strings.ReplaceAll(object, "%s", "one")+"---\n"+strings.ReplaceAll(object, "%s", "two"))
+	b.write("bad.yaml", "apiVersion: v9\nkind: Unknown\nmetadata:\n  name: x\n")
+	b.step()
+	foreign := crd.Addon{Spec: crd.AddonSpec{Server: "n2"}}
+	b.addons["foreign"] = &addonState{addon: &foreign}
+	got := b.summary()
+	if len(got) != 2 {
+		t.Fatalf("addons %+v", got)
+	}
+	if bad := got[0]; bad.Name != "bad" || bad.Applied || bad.Error == "" {
+		t.Errorf("bad: %+v", bad)
+	}
+	want := Addon{Name: "good", File: filepath.Join(b.dir, "good.yaml"), Applied: true, Objects: 2}
+	if diff := cmp.Diff(want, got[1]); diff != "" {
+		t.Errorf("good (-want +got):\n%s", diff)
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
 	"github.com/cleat-dev/cleat/core/internal/token"
+	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 const (
@@ -51,8 +52,10 @@ type Options struct {
 	// ServingNames are the DNS names and addresses of servers: no node on
 	// another machine gets a certificate for them.
 	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
-	Log          *slog.Logger
-	Now          func() time.Time // nil is time.Now
+	// Units are those of this server, for /readyz while it boots; nil has none.
+	Units func() []kernel.Status
+	Log   *slog.Logger
+	Now   func() time.Time // nil is time.Now
 }
 
 // Supervisor is the unit. SetHandler and SetSNICertificate may be called at
@@ -68,6 +71,9 @@ type Supervisor struct {
 func New(o Options) *Supervisor {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Units == nil {
+		o.Units = func() []kernel.Status { return nil }
 	}
 	return &Supervisor{Options: o}
 }
@@ -173,7 +179,12 @@ func (s *Supervisor) split(own http.Handler) http.Handler {
 			own.ServeHTTP(w, r)
 			return
 		}
-		if h := s.api.Load(); h != nil {
+		h := s.api.Load()
+		switch {
+		case r.URL.Path == pathReadyz:
+			s.serveReadyz(w, r, h)
+			return
+		case h != nil:
 			(*h).ServeHTTP(w, r)
 			return
 		}

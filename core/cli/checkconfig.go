@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/componentargs"
+	"github.com/cleat-dev/cleat/core/internal/hostcheck"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+func (a *app) checkConfigCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check-config",
+		Short: "Tell what this machine lacks to run a server with these options",
+		Long: `Try out what a server with these options needs of the kernel, the disks, the
+ports and the programs of this machine, and say what to do about what is missing.
+The exit code is 1 if something that is needed is missing, and 0 otherwise.
+
+Links, mounts and rules are tried in namespaces that end with the command; nothing
+is changed, except that the kernel may load modules. Run it as root.
+
+It takes the options of a server, which ` + "`cleat server --help`" + ` explains.`,
+		Args: noArgs,
+	}
+	output := outputFlag(cmd, outputTable, outputJSON)
+	flags := addOptions(cmd, config.Server, false)
+	hideOptions(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(flags, a.environ())
+		if err == nil {
+			err = cfg.Validate()
+		}
+		if err != nil {
+			return hinted{err, "`cleat server --help` explains each option"}
+		}
+		rows := hostcheck.Check(cmd.Context(), a.machine(), needsOf(cfg))
+		rows = append(rows, a.checkDetection(cmd, cfg))
+		if *output == outputJSON {
+			text, err := json.Marshal(rows)
+			if err == nil {
+				err = printJSON(cmd.OutOrStdout(), text)
+			}
+			if err != nil {
+				return err
+			}
+		} else if err := printRows(cmd.OutOrStdout(), rows); err != nil {
+			return err
+		}
+		return lacking(rows)
+	}
+	return cmd
+}
+
+// checkDetection finds out what a server would find out when it starts: its
+// name, addresses, cgroups and files.
+func (a *app) checkDetection(cmd *cobra.Command, cfg *config.Config) hostcheck.Row {
+	row := hostcheck.Row{Name: "configuration", Result: hostcheck.OK, For: "what the server finds out by itself"}
+	err := a.detect(cmd.Context(), cfg)
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err != nil {
+		row.Result, row.Found, row.Do = hostcheck.Missing, err.Error(), "as it says"
+		return row
+	}
+	row.Found = fmt.Sprintf("node %s, address %s", cfg.NodeName, cfg.AdvertiseAddress)
+	return row
+}
+
+// What the bundle's network needs unless told otherwise. This command asks no
+// plugin, so that it works where the lock is what is wrong.
+const (
+	overlayPlugin  = "cni-flannel"
+	overlayBackend = hostabi.FlannelVXLAN
+)
+
+// needsOf is what a server with this configuration needs of its machine.
+func needsOf(cfg *config.Config) hostcheck.Needs {
+	n := hostcheck.Needs{
+		DataDir: cfg.DataDir, KubeletDir: paths.KubeletDir, StatusSocket: paths.StatusSocket,
+		Node: !cfg.DisableAgent, Proxy: !cfg.DisableAgent && !cfg.DisableKubeProxy,
+		ProxyMode: componentargs.Value("proxy-mode", map[string]string{"proxy-mode": hostabi.ProxyModeNFTables}, cfg.KubeProxyArg),
+		VXLAN:     !cfg.DisableAgent && cfg.CNI == overlayPlugin && cfg.FlannelBackend == overlayBackend,
+	}
+	add := func(network, host string, port int, what string) {
+		n.Ports = append(n.Ports, hostcheck.Port{Network: network, Address: net.JoinHostPort(host, strconv.Itoa(port)), What: what})
+	}
+	const local = "127.0.0.1"
+	add("tcp", cfg.BindAddress, cfg.HTTPSListenPort, "API server and joining nodes (--https-listen-port)")
+	if !cfg.DisableScheduler {
+		add("tcp", local, 10259, "kube-scheduler")
+	}
+	add("tcp", local, 10257, "kube-controller-manager")
+	if n.Node {
+		add("tcp", "", 10250, "kubelet: logs, exec, metrics")
+		add("tcp", local, 10248, "kubelet: health")
+	}
+	if n.Proxy {
+		add("tcp", local, 10249, "kube-proxy: metrics")
+		add("tcp", local, 10256, "kube-proxy: health")
+	}
+	if n.VXLAN {
+		add("udp", "", 8472, "flannel's overlay (--flannel-backend)")
+	}
+	return n
+}
+
+func printRows(w io.Writer, rows []hostcheck.Row) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CHECK\tRESULT\tFOUND\tFOR")
+	for _, r := range rows {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", cell(r.Name), cell(string(r.Result)), cell(r.Found), cell(r.For))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	first := true
+	for _, r := range rows {
+		if r.Do == "" {
+			continue
+		}
+		if first {
+			if err := fprint(w, "\nWhat to do:\n"); err != nil {
+				return err
+			}
+			first = false
+		}
+		if err := fprint(w, "  %s (%s): %s\n", cell(r.Name), r.Result, cell(r.Do)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lacking is an error that names what is missing, nil if nothing is.
+func lacking(rows []hostcheck.Row) error {
+	var names []string
+	for _, r := range rows {
+		if r.Result == hostcheck.Missing {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a server would not work here: %s", strings.Join(names, ", "))
+}
