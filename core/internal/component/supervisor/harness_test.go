@@ -194,6 +194,16 @@ func (h *harness) client(cert *tls.Certificate) *http.Client {
 	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
+// over is a client that speaks one protocol.
+func (h *harness) over(protocol string, cert *tls.Certificate) *http.Client {
+	c := h.client(cert)
+	if transport, ok := c.Transport.(*http.Transport); ok && protocol == "HTTP/1.1" {
+		transport.ForceAttemptHTTP2 = false
+		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	}
+	return c
+}
+
 // request is what a test sends.
 type request struct {
 	method, path   string
