@@ -96,7 +96,6 @@ func TestGreedyRequests(t *testing.T) {
 		"another group":          {kubelet, csr(t, pki.Leaf{Organization: []string{"system:masters"}}), 403, "system:masters"},
 		"one group more":         {kubelet, csr(t, pki.Leaf{Organization: []string{"system:nodes", "system:masters"}}), 403, "for group"},
 		"a group for kube-proxy": {joinapi.PathClientKubeProxy, csr(t, pki.Leaf{Organization: []string{"system:nodes"}}), 403, "for group"},
-		"a group twice":          {kubelet, csr(t, pki.Leaf{Organization: []string{"system:nodes", "system:nodes"}}), 403, "says more"},
 		"an unknown attribute":   {kubelet, signed(t, &x509.CertificateRequest{Subject: pkix.Name{OrganizationalUnit: []string{"x"}}}), 403, "says more"},
 		"a host for a client":    {kubelet, csr(t, pki.Leaf{DNSNames: []string{"n1"}}), 403, "client's certificate"},
 		"the server's name":      {serving, csr(t, pki.Leaf{DNSNames: []string{"kubernetes"}}), 403, "not for node"},
