@@ -20,7 +20,7 @@ import (
 
 // short are limits of time that a test can wait for.
 func short(l *limits) {
-	l.header, l.body, l.answer = 200*time.Millisecond, 200*time.Millisecond, 600*time.Millisecond
+	l.header, l.body, l.answer = time.Second, 300*time.Millisecond, 900*time.Millisecond
 }
 
 const (
