@@ -25,7 +25,7 @@ const (
 
 	// What the attack may cost. On two cores that others used too, the worst was
 	// 1.5 s, and memory grew by 144 MiB.
-	patienceUnderAttack = 4 * time.Second
+	patienceUnderAttack = 2 * time.Second
 	memoryUnderAttack   = 256 << 20
 )
 
@@ -46,23 +46,8 @@ func TestSupervisorUnderAttack(t *testing.T) {
 
 	t.Run("sizes", func(t *testing.T) { testSizes(t, honest, url, password) })
 
-	before := settled(t, n)
-	attack := attacker.Start(t, "attack", "env", slowVariable+"="+n.Addr.String()+":6443", "slow-clients")
-	lab.Eventually(t, time.Minute, "the attack is under way", func() error {
-		if log := attack.Log(); !strings.Contains(log, "under way") {
-			return fmt.Errorf("%s", log)
-		}
-		return nil
-	})
-	times := map[string][]time.Duration{}
-	peak := before
-	for i := 0; ; i++ {
-		if ended, err := attack.Ended(); ended {
-			if err != nil {
-				t.Fatalf("the attack: %v\n%s", err, attack.Log())
-			}
-			break
-		}
+	probe := func(i int, times map[string][]time.Duration) {
+		t.Helper()
 		for _, c := range []struct {
 			what string
 			do   func() (string, error)
@@ -84,6 +69,28 @@ func TestSupervisorUnderAttack(t *testing.T) {
 				t.Errorf("%s: %s, %v", c.what, out, err)
 			}
 		}
+	}
+	before := settled(t, n)
+	quiet, times := map[string][]time.Duration{}, map[string][]time.Duration{}
+	for i := range 3 {
+		probe(i, quiet)
+	}
+	attack := attacker.Start(t, "attack", "env", slowVariable+"="+n.Addr.String()+":6443", "slow-clients")
+	lab.Eventually(t, time.Minute, "the attack is under way", func() error {
+		if log := attack.Log(); !strings.Contains(log, "under way") {
+			return fmt.Errorf("%s", log)
+		}
+		return nil
+	})
+	peak := before
+	for i := 3; ; i++ {
+		if ended, err := attack.Ended(); ended {
+			if err != nil {
+				t.Fatalf("the attack: %v\n%s", err, attack.Log())
+			}
+			break
+		}
+		probe(i, times)
 		u := usageOf(t, n)
 		peak = usage{max(peak.files, u.files), max(peak.memory, u.memory), max(peak.goroutines, u.goroutines)}
 	}
@@ -91,9 +98,12 @@ func TestSupervisorUnderAttack(t *testing.T) {
 	for what, all := range times {
 		slices.Sort(all)
 		worst := all[len(all)-1]
-		t.Logf("%s: median %v, worst %v of %d", what, all[len(all)/2].Round(time.Millisecond), worst.Round(time.Millisecond), len(all))
-		if worst > patienceUnderAttack {
-			t.Errorf("%s took %v, want at most %v", what, worst, patienceUnderAttack)
+		usual := slices.Max(quiet[what])
+		t.Logf("%s: median %v, worst %v of %d, before at most %v", what, all[len(all)/2].Round(time.Millisecond),
+			worst.Round(time.Millisecond), len(all), usual.Round(time.Millisecond))
+		// A machine that does other work is slow without an attack too.
+		if most := patienceUnderAttack + 3*usual; worst > most {
+			t.Errorf("%s took %v, want at most %v", what, worst, most)
 		}
 	}
 	t.Logf("before %v, at most %v", before, peak)
