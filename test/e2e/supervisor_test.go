@@ -24,7 +24,7 @@ const (
 	slowFor         = 20 * time.Second
 
 	// What the attack may cost. On two cores that others used too, the worst was
-	// 1.5 s, and memory grew by 144 MiB.
+	// 1.8 s, and memory grew by 144 MiB.
 	patienceUnderAttack = 2 * time.Second
 	memoryUnderAttack   = 256 << 20
 )
