@@ -3,15 +3,9 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"time"
 
+	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/kernel"
@@ -21,27 +15,15 @@ import (
 // with the boot so far, as JSON, and whatever more adds, on a unix socket that
 // only root can open. close ends it.
 func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstatus.Status, more func(*http.ServeMux)) (close func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(paths.StatusSocket), 0o700); err != nil {
-		return nil, fmt.Errorf("status socket: %w", err)
-	}
-	if err := os.Remove(paths.StatusSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("status socket of an earlier run: %w", err)
-	}
-	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "unix", paths.StatusSocket)
+	listener, err := localapi.Listen(ctx, paths.StatusSocket)
 	if err != nil {
-		return nil, fmt.Errorf("status socket: %w", err)
+		return nil, err
 	}
-	if err := os.Chmod(paths.StatusSocket, 0o600); err != nil {
-		listener.Close()
-		return nil, fmt.Errorf("status socket: %w", err)
-	}
-
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	mux.HandleFunc("GET /timeline", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Timeline()) })
 	more(mux)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := localapi.NewServer(mux)
 	done := make(chan struct{})
 	go func() {
 		defer func() { done <- struct{}{} }()

@@ -23,6 +23,10 @@ const (
 
 func TestMain(m *testing.M) {
 	lab.Main()
+	if target := os.Getenv(slowVariable); target != "" {
+		slowClients(target)
+		return
+	}
 	os.Exit(m.Run())
 }
 

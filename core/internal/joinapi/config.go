@@ -4,6 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
+)
+
+const (
+	maxFamilies = 2 // IPv4 and IPv6
+	maxWord     = 128
+
+	wordCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.+-_"
 )
 
 // NodeConfig is what a node has to know of its cluster. Fields are only ever
@@ -40,14 +48,17 @@ func (c NodeConfig) check() error {
 		name   string
 		values []string
 	}{{"clusterCIDR", c.ClusterCIDR}, {"serviceCIDR", c.ServiceCIDR}} {
-		if len(f.values) == 0 {
-			return fmt.Errorf("%s is empty", f.name)
+		if n := len(f.values); n == 0 || n > maxFamilies {
+			return fmt.Errorf("%s has %d networks, want 1 to %d", f.name, n, maxFamilies)
 		}
 		for _, v := range f.values {
 			if _, err := netip.ParsePrefix(v); err != nil {
 				return fmt.Errorf("%s: %w", f.name, err)
 			}
 		}
+	}
+	if n := len(c.ClusterDNS); n > maxFamilies {
+		return fmt.Errorf("clusterDNS has %d addresses, want at most %d", n, maxFamilies)
 	}
 	for _, v := range c.ClusterDNS {
 		if _, err := netip.ParseAddr(v); err != nil {
@@ -59,6 +70,14 @@ func (c NodeConfig) check() error {
 	}
 	if c.CNI == "" {
 		return fmt.Errorf("cni is empty")
+	}
+	// These become names of plugins and arguments of programs.
+	for _, f := range []struct{ name, value string }{
+		{"version", c.Version}, {"cni", c.CNI}, {"flannelBackend", c.FlannelBackend}, {"serviceNodePortRange", c.ServiceNodePortRange},
+	} {
+		if len(f.value) > maxWord || strings.Trim(f.value, wordCharacters) != "" || strings.HasPrefix(f.value, "-") {
+			return fmt.Errorf("%s %.100q: want at most %d letters, digits and . + - _, not beginning with -", f.name, f.value, maxWord)
+		}
 	}
 	return nil
 }

@@ -14,8 +14,9 @@ const (
 const Prefix = "/v1-cleat/"
 
 // Paths below Prefix. The four certificate paths take a POST whose body is a
-// PEM certificate request and answer with the PEM certificate; only the key,
-// and for the serving certificate the addresses, are taken from it.
+// PEM certificate request and answer with the PEM certificate; only the key is
+// taken from it. It may be without a subject, and must not ask for more than the
+// path gives.
 const (
 	PathServingKubelet  = Prefix + "serving-kubelet.crt"
 	PathClientKubelet   = Prefix + "client-kubelet.crt"
@@ -36,7 +37,7 @@ const (
 
 // Limits that both ends apply.
 const (
-	MaxRequestBody = 64 << 10  // a certificate request is 1 KiB
+	MaxRequestBody = 16 << 10  // a certificate request is 1 KiB, with the largest key 4
 	MaxAnswerBody  = 256 << 10 // certificates, config
 	MaxNodeIPs     = 16
 )

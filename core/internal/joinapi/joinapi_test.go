@@ -84,6 +84,18 @@ func TestParseNodeConfig(t *testing.T) {
 			t.Errorf("without %s: %v", old, err)
 		}
 	}
+	for bad, want := range map[string]string{
+		`"cni":"../../x"`:                                                  "cni",
+		`"cni":"x","flannelBackend":"-a b"`:                                "flannelBackend",
+		`"cni":"x","serviceNodePortRange":"1-2\n3"`:                        "serviceNodePortRange",
+		`"cni":"x","version":"` + strings.Repeat("v", 129) + `"`:           "version",
+		`"cni":"x","clusterCIDR":["10.0.0.0/8","11.0.0.0/8","12.0.0.0/8"]`: "3 networks",
+		`"cni":"x","clusterDNS":["10.0.0.1","10.0.0.2","10.0.0.3"]`:        "3 addresses",
+	} {
+		if _, err := ParseNodeConfig([]byte(strings.Replace(good, `"cni":"cni-flannel"`, bad, 1))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", bad, err, want)
+		}
+	}
 	if _, err := ParseNodeConfig([]byte(strings.Repeat(" ", MaxAnswerBody+1))); err == nil {
 		t.Error("a huge config was accepted")
 	}

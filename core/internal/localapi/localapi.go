@@ -1,5 +1,5 @@
-// Package localapi asks the server on this machine, through the socket that
-// only root can open.
+// Package localapi is both ends of the socket through which a server on this
+// machine is asked, and which only root can open.
 package localapi
 
 import (

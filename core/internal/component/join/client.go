@@ -19,6 +19,9 @@ import (
 
 const (
 	requestTimeout = 10 * time.Second
+	// maxAnswerHeader is far more than a supervisor sends; the server is not
+	// known yet when it is first asked.
+	maxAnswerHeader = 64 << 10
 	// maxSkew is the difference of clocks that is worth a word; certificates
 	// stand an hour.
 	maxSkew = time.Minute
@@ -29,13 +32,14 @@ const (
 type client struct {
 	base  string
 	token token.Token
+	own   Pair // the kubelet's, which may not exist yet
 	now   func() time.Time
 
 	pinned *http.Client
 	skew   time.Duration // server's clock minus ours, as last seen
 }
 
-func newClient(server string, tok token.Token, now func() time.Time) (*client, error) {
+func newClient(server string, tok token.Token, own Pair, now func() time.Time) (*client, error) {
 	u, err := url.Parse(server)
 	if err != nil {
 		return nil, fmt.Errorf("server %q: %w", server, err)
@@ -43,14 +47,17 @@ func newClient(server string, tok token.Token, now func() time.Time) (*client, e
 	if u.Scheme != "https" || u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
 		return nil, fmt.Errorf("server %q: want https://host:port", server)
 	}
-	return &client{base: "https://" + u.Host, token: tok, now: now}, nil
+	return &client{base: "https://" + u.Host, token: tok, own: own, now: now}, nil
 }
 
 func newHTTP(config *tls.Config) *http.Client {
 	config.MinVersion = tls.VersionTLS12
 	return &http.Client{
-		Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, IdleConnTimeout: requestTimeout},
-		Timeout:   requestTimeout,
+		Transport: &http.Transport{
+			TLSClientConfig: config, ForceAttemptHTTP2: true, IdleConnTimeout: requestTimeout,
+			MaxResponseHeaderBytes: maxAnswerHeader, DisableCompression: true,
+		},
+		Timeout: requestTimeout,
 		// A redirect would carry the token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -69,15 +76,26 @@ func (c *client) authorities(ctx context.Context) ([]byte, error) {
 	return c.send(anyone, req)
 }
 
-// pin makes the client trust bundle and nothing else.
+// pin makes the client trust bundle and nothing else. It shows the certificate
+// that the node may have from an earlier time: a server that is busy with
+// somebody's guesses at the token then knows a member.
 func (c *client) pin(bundle []byte) error {
 	pool, err := pki.ParsePool(bundle)
 	if err != nil {
 		return fmt.Errorf("the server's CA certificates: %w", err)
 	}
 	c.close()
-	c.pinned = newHTTP(&tls.Config{RootCAs: pool, Time: c.now})
+	c.pinned = newHTTP(&tls.Config{RootCAs: pool, Time: c.now, GetClientCertificate: c.certified})
 	return nil
+}
+
+// certified is the node's certificate, or none: the token will do.
+func (c *client) certified(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.own.Cert, c.own.Key)
+	if err != nil {
+		return &tls.Certificate{}, nil
+	}
+	return &pair, nil
 }
 
 func (c *client) close() {

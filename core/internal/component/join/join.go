@@ -173,7 +173,7 @@ func (j *Join) member() (*member, error) {
 	if node.Password, err = ensurePassword(j.PasswordFile); err != nil {
 		return nil, err
 	}
-	client, err := newClient(server, tok, j.Now)
+	client, err := newClient(server, tok, j.files.ClientKubelet, j.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,8 @@ type fakeServer struct {
 	mu     sync.Mutex
 	hook   func(w http.ResponseWriter, r *http.Request) bool
 	asked  []string
-	secret bool // credentials came to /cacerts
+	secret bool              // credentials came to /cacerts
+	shows  map[string]string // path -> the user of the certificate that came with it
 }
 
 func newFakeServer(t *testing.T, serving pki.Leaf, now time.Time) *fakeServer {
@@ -47,7 +48,7 @@ func newFakeServer(t *testing.T, serving pki.Leaf, now time.Time) *fakeServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &fakeServer{t: t, id: id, shown: id.Server}
+	s := &fakeServer{t: t, id: id, shown: id.Server, shows: map[string]string{}}
 	keyPEM, err := pki.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +67,7 @@ func newFakeServer(t *testing.T, serving pki.Leaf, now time.Time) *fakeServer {
 	}
 	s.Server = httptest.NewUnstartedServer(s)
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
@@ -80,6 +81,10 @@ func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, r.URL.Path)
+	s.shows[r.URL.Path] = ""
+	for _, c := range r.TLS.PeerCertificates {
+		s.shows[r.URL.Path] = c.Subject.CommonName
+	}
 	_, password, ok := r.BasicAuth()
 	if r.URL.Path == joinapi.PathCACerts && (ok || r.Header.Get(joinapi.HeaderNodePassword) != "") {
 		s.secret = true

@@ -2,7 +2,10 @@ package supervisor
 
 import (
 	"crypto/x509"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,6 +23,7 @@ type callerKind int
 
 const (
 	nobody   callerKind = iota // no credentials, or wrong ones
+	guesser                    // was wrong too often to be listened to
 	stranger                   // somebody the cluster knows who is no node
 	holder                     // holds the join token
 	node                       // a node with its own certificate
@@ -28,15 +32,31 @@ const (
 // caller finds out who sent r. Credentials in the header count before a
 // certificate, so a wrong token is an error however good the certificate.
 func (a *api) caller(r *http.Request) caller {
-	if r.Header.Get("Authorization") != "" {
-		user, password, ok := r.BasicAuth()
-		// Both comparisons are made always, so time tells nothing.
-		knownUser := token.Equal(user, token.UserNode) || token.Equal(user, token.UserServer)
-		if rightPassword := token.Equal(password, a.password); ok && knownUser && rightPassword {
-			return caller{holder, user}
-		}
-		return caller{kind: nobody}
+	byCert := a.certified(r)
+	if r.Header.Get("Authorization") == "" {
+		return byCert
 	}
+	// A node that is a member already, and this machine, are never held up by
+	// what others behind the same address guess.
+	remote, known := remoteOf(r)
+	held := byCert.kind != node && known && !a.isLocal(r)
+	if held && !a.guesses.take(sourceOf(remote)) {
+		return caller{kind: guesser}
+	}
+	user, password, ok := r.BasicAuth()
+	// All comparisons are made always, so time tells nothing.
+	isNode, isServer := token.Equal(user, token.UserNode), token.Equal(user, token.UserServer)
+	if isRight := token.Equal(password, a.password); ok && (isNode || isServer) && isRight {
+		if held {
+			a.guesses.right(sourceOf(remote))
+		}
+		return caller{holder, user}
+	}
+	return caller{kind: nobody}
+}
+
+// certified is the caller that the client certificate names.
+func (a *api) certified(r *http.Request) caller {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return caller{kind: nobody}
 	}
@@ -67,10 +87,27 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
 	case holder, node:
 		return c, true
 	case stranger:
-		joinapi.WriteStatus(w, http.StatusForbidden, 0, "user \""+c.name+"\" is no node: use the join token or a node's own certificate")
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("user %.100q is no node: use the join token or a node's own certificate", c.name))
+	case guesser:
+		joinapi.WriteStatus(w, http.StatusTooManyRequests, 1, "too many wrong join tokens came from this address: try again in a second")
 	default:
 		w.Header().Set("WWW-Authenticate", `Basic realm="cleat"`)
 		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "the join token is missing or wrong")
 	}
 	return c, false
 }
+
+func remoteOf(r *http.Request) (netip.Addr, bool) {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	return remote.Addr().Unmap(), err == nil
+}
+
+// isLocal reports whether r comes from this very machine.
+func (s *Supervisor) isLocal(r *http.Request) bool {
+	remote, ok := remoteOf(r)
+	to, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && s.local(remote, addrOf(to))
+}
+
+// sameMachine is true of a loopback address, and of the address that was asked.
+func sameMachine(remote, asked netip.Addr) bool { return remote.IsLoopback() || remote == asked }

@@ -77,11 +77,32 @@ type harness struct {
 	t     testing.TB
 	id    *pki.Identity
 	store *memory
+	log   journal
 	url   string
 	stop  func() error
 }
 
-func start(t testing.TB) *harness {
+// journal is a log that can be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// start runs a supervisor whose limits are changed first. Only 127.0.0.1 counts as
+// this machine, so that the rest of 127.0.0.0/8 can play strangers.
+func start(t testing.TB, change ...func(*limits)) *harness {
 	t.Helper()
 	id, err := pki.NewIdentity(time.Now())
 	if err != nil {
@@ -101,8 +122,14 @@ func start(t testing.TB) *harness {
 		ServingNames: func(*config.Config) ([]string, []netip.Addr, error) {
 			return []string{"kubernetes", "server-1", "*.api.example"}, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		},
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
+	h.local = func(remote, asked netip.Addr) bool {
+		return remote.IsLoopback() && (remote == asked || remote.Is6() || !asked.IsValid())
+	}
+	for _, c := range change {
+		c(&h.limits)
+	}
 	h.issueServing("127.0.0.1")
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
@@ -165,6 +192,16 @@ func (h *harness) client(cert *tls.Certificate) *http.Client {
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
 	h.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: time.Minute}
+}
+
+// over is a client that speaks one protocol.
+func (h *harness) over(protocol string, cert *tls.Certificate) *http.Client {
+	c := h.client(cert)
+	if transport, ok := c.Transport.(*http.Transport); ok && protocol == "HTTP/1.1" {
+		transport.ForceAttemptHTTP2 = false
+		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	}
+	return c
 }
 
 // request is what a test sends.

@@ -27,6 +27,10 @@ type Store interface {
 const (
 	scryptN, scryptR, scryptP = 1 << 14, 8, 1
 	scryptSalt, scryptKey     = 16, 32
+
+	// maxKnown is more nodes than a cluster may have; names cost a holder of the
+	// token nothing, so memory of them has an end.
+	maxKnown = 8192
 )
 
 // errTaken says that another machine had the node's name first.
@@ -99,6 +103,9 @@ func digest(record []byte, password string) [sha256.Size]byte {
 func (p *passwords) remember(name string, record []byte, password string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.known) >= maxKnown {
+		clear(p.known)
+	}
 	p.known[name] = digest(record, password)
 }
 

@@ -1,14 +1,14 @@
 package supervisor
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
-
-	"crypto/x509"
+	"os"
+	"sync/atomic"
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
@@ -28,15 +28,13 @@ type api struct {
 	nodes    *passwords
 	reserved *x509.Certificate // never signed: holds the servers' names to match against
 	config   []byte
+	table    map[string]route
+	guesses  *throttle
+	inFlight atomic.Int64
 	signing  chan struct{}
 }
 
-func isOwn(r *http.Request) bool {
-	p := r.URL.Path
-	return p == joinapi.PathPing || p == joinapi.PathCACerts || strings.HasPrefix(p, joinapi.Prefix)
-}
-
-func (s *Supervisor) routes(id *pki.Identity, tok token.Token, store Store) (http.Handler, error) {
+func (s *Supervisor) routes(id *pki.Identity, tok token.Token, store Store) (*api, error) {
 	reserved, err := s.reserved()
 	if err != nil {
 		return nil, err
@@ -45,11 +43,16 @@ func (s *Supervisor) routes(id *pki.Identity, tok token.Token, store Store) (htt
 	if err != nil {
 		return nil, fmt.Errorf("node config: %w", err)
 	}
-	return &api{
+	a := &api{
 		Supervisor: s, id: id, password: tok.Password, clients: id.Client.Pool(),
 		nodes: newPasswords(store), reserved: reserved, config: config,
+		table: map[string]route{}, guesses: newThrottle(s.limits, s.Now),
 		signing: make(chan struct{}, maxSigning),
-	}, nil
+	}
+	for _, to := range table() {
+		a.table[to.path] = to
+	}
+	return a, nil
 }
 
 func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
@@ -66,56 +69,61 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 	}
 }
 
-// ServeHTTP is the table of routes: exact paths, one method each.
+// ServeHTTP finds the route and does what all of them have in common.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var handle func(http.ResponseWriter, *http.Request)
-	method, private := http.MethodGet, true
-	switch r.URL.Path {
-	case joinapi.PathPing:
-		handle, private = text("pong"), false
-	case joinapi.PathCACerts:
-		handle, private = text(string(a.id.Server.CertPEM())), false
-	case joinapi.PathServerCA:
-		handle = text(string(a.id.Server.CertPEM()))
-	case joinapi.PathClientCA:
-		handle = text(string(a.id.Client.CertPEM()))
-	case joinapi.PathConfig:
-		handle = a.serveConfig
-	case joinapi.PathReady:
-		handle = a.serveReady
-	case joinapi.PathServingKubelet, joinapi.PathClientKubelet, joinapi.PathClientKubeProxy, joinapi.PathClientNetwork:
-		method = http.MethodPost
-	default:
+	if !a.isLocal(r) {
+		if a.inFlight.Add(1) > int64(a.limits.inFlight) {
+			a.inFlight.Add(-1)
+			joinapi.WriteStatus(w, http.StatusTooManyRequests, 1, "too many requests at once: try again in a second")
+			return
+		}
+		defer a.inFlight.Add(-1)
+	}
+	to, ok := a.table[r.URL.Path]
+	if !ok {
 		if _, ok := a.admit(w, r); ok {
-			joinapi.WriteStatus(w, http.StatusNotFound, 0, "this server has no "+r.URL.Path)
+			joinapi.WriteStatus(w, http.StatusNotFound, 0, fmt.Sprintf("this server has no %.100q", r.URL.Path))
 		}
 		return
 	}
-	if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-		w.Header().Set("Allow", method)
-		joinapi.WriteStatus(w, http.StatusMethodNotAllowed, 0, r.URL.Path+" wants "+method)
+	if r.Method != to.method && (to.method != http.MethodGet || r.Method != http.MethodHead) {
+		w.Header().Set("Allow", to.method)
+		joinapi.WriteStatus(w, http.StatusMethodNotAllowed, 0, to.path+" wants "+to.method)
 		return
 	}
 	var who caller
-	if private {
-		var ok bool
+	if to.who != anyone {
 		if who, ok = a.admit(w, r); !ok {
 			return
 		}
 	}
-	if method == http.MethodPost {
-		a.serveCertificate(w, r, who)
+	if name := r.Header.Get(joinapi.HeaderNodeName); to.who == self && who.kind == node && who.name != name {
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("node %q may not ask for certificates of node %.100q", who.name, name))
 		return
 	}
-	handle(w, r)
+	// A body without a length is cut when it is read; where none is read, none is let in.
+	if r.ContentLength > to.body || r.ContentLength != 0 && to.body == 0 {
+		joinapi.WriteStatus(w, http.StatusRequestEntityTooLarge, 0, fmt.Sprintf("%s takes a body of at most %d bytes", to.path, to.body))
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, to.body)
+	to.serve(a, w, r)
 }
 
-func text(body string) func(http.ResponseWriter, *http.Request) {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		// The client is gone if this fails.
-		_, _ = io.WriteString(w, body)
-	}
+func text(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", "text/plain")
+	// The client is gone if this fails.
+	_, _ = io.WriteString(w, body)
+}
+
+func (a *api) servePing(w http.ResponseWriter, _ *http.Request) { text(w, "pong") }
+
+func (a *api) serveServerCA(w http.ResponseWriter, _ *http.Request) {
+	text(w, string(a.id.Server.CertPEM()))
+}
+
+func (a *api) serveClientCA(w http.ResponseWriter, _ *http.Request) {
+	text(w, string(a.id.Client.CertPEM()))
 }
 
 func (a *api) serveConfig(w http.ResponseWriter, _ *http.Request) {
@@ -123,26 +131,22 @@ func (a *api) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(a.config)
 }
 
-func (a *api) serveReady(w http.ResponseWriter, r *http.Request) {
+func (a *api) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if a.api.Load() == nil {
 		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
 		return
 	}
-	text("ok")(w, r)
+	text(w, "ok")
 }
 
 // serveCertificate signs one of a node's certificates.
-func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request, who caller) {
+func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {
 	req, err := joinapi.ReadNodeRequest(r.Header)
 	if err != nil {
 		joinapi.WriteStatus(w, http.StatusBadRequest, 0, err.Error())
 		return
 	}
-	if who.kind == node && who.name != req.Name {
-		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("node %q may not ask for certificates of node %q", who.name, req.Name))
-		return
-	}
-	csr, status, err := readCSR(w, r)
+	csr, status, err := readCSR(r)
 	if err != nil {
 		joinapi.WriteStatus(w, status, 0, err.Error())
 		return
@@ -175,13 +179,16 @@ func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request, who calle
 		return
 	}
 	a.Log.Debug("certificate issued", "node", req.Name, "user", leaf.CommonName, "serving", leaf.Server, "from", r.RemoteAddr)
-	text(string(certPEM))(w, r)
+	text(w, string(certPEM))
 }
 
-func readCSR(w http.ResponseWriter, r *http.Request) (csr *x509.CertificateRequest, status int, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, joinapi.MaxRequestBody))
+func readCSR(r *http.Request) (csr *x509.CertificateRequest, status int, err error) {
+	body, err := io.ReadAll(r.Body) // bounded by the route
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("certificate request: more than %d bytes", tooLarge.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, http.StatusRequestTimeout, errors.New("certificate request: it did not come in time")
 	}
 	if err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("certificate request: %w", err)

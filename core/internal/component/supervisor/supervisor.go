@@ -27,11 +27,6 @@ import (
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 90 * time.Second
-	maxHeaderBytes    = 1 << 20 // the API server's own limit
-	maxStreams        = 250     // of one HTTP/2 connection, as the API server's
-
 	// drainTimeout is how long requests may take to end at a stop; watches,
 	// which never end, are cut after it.
 	drainTimeout = 3 * time.Second
@@ -62,9 +57,11 @@ type Options struct {
 // any time, from any goroutine.
 type Supervisor struct {
 	Options
-	api  atomic.Pointer[http.Handler]
-	sni  sync.Map // server name -> *tls.Certificate
-	addr atomic.Pointer[net.TCPAddr]
+	limits limits
+	local  func(remote, asked netip.Addr) bool // whether both are this machine
+	api    atomic.Pointer[http.Handler]
+	sni    sync.Map // server name -> *tls.Certificate
+	addr   atomic.Pointer[net.TCPAddr]
 }
 
 // New makes the unit.
@@ -75,7 +72,7 @@ func New(o Options) *Supervisor {
 	if o.Units == nil {
 		o.Units = func() []kernel.Status { return nil }
 	}
-	return &Supervisor{Options: o}
+	return &Supervisor{Options: o, limits: standard(), local: sameMachine}
 }
 
 // SetHandler makes h answer everything that is not the supervisor's own; with
@@ -124,10 +121,10 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen on %s (--bind-address, --https-listen-port): %w", address, err)
 	}
-	listener := &listener{Listener: inner, conns: map[net.Conn]struct{}{}}
+	listener := newListener(inner, s.limits, s.local, s.Log)
 	addr, _ := inner.Addr().(*net.TCPAddr)
 	s.addr.Store(addr)
-	server := s.server(own, serving)
+	server := s.server(own, serving, listener.state)
 	failed := make(chan error, 1)
 	go func() { failed <- server.ServeTLS(listener, "", "") }()
 
@@ -145,13 +142,17 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 	return errors.Join(err, stop(server, listener, failed))
 }
 
-func (s *Supervisor) server(own http.Handler, serving *keyPair) *http.Server {
+func (s *Supervisor) server(own *api, serving *keyPair, state func(net.Conn, http.ConnState)) *http.Server {
 	return &http.Server{
 		Handler:           s.split(own),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: s.limits.header,
+		IdleTimeout:       s.limits.idle,
+		MaxHeaderBytes:    s.limits.headerBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.limits.streams},
+		ConnState:         state,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(c))
+		},
 		// Every port scan fails a handshake: not worth more than debug.
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
@@ -171,25 +172,55 @@ func (s *Supervisor) server(own http.Handler, serving *keyPair) *http.Server {
 	}
 }
 
+// connKey is under which a request's context has its *conn.
+type connKey struct{}
+
 // split hands requests to the supervisor's own routes or to the API server.
 // It compares the path as it came: the API server's may hold anything.
-func (s *Supervisor) split(own http.Handler) http.Handler {
+func (s *Supervisor) split(own *api) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isOwn(r) {
+		if n := fieldsOf(r.Header); n > s.limits.headerFields {
+			s.leftover(w, r)
+			joinapi.WriteStatus(w, http.StatusRequestHeaderFieldsTooLarge, 0,
+				fmt.Sprintf("%d header fields, want at most %d", n, s.limits.headerFields))
+			return
+		}
+		if own.owns(r) {
+			s.deadlines(w, s.limits.body, s.limits.answer)
 			own.ServeHTTP(w, r)
 			return
 		}
 		h := s.api.Load()
 		switch {
 		case r.URL.Path == pathReadyz:
+			s.leftover(w, r)
 			s.serveReadyz(w, r, h)
-			return
 		case h != nil:
 			(*h).ServeHTTP(w, r)
-			return
+			s.leftover(w, r)
+		default:
+			s.leftover(w, r)
+			joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
 		}
-		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
 	})
+}
+
+// leftover bounds what the server still does for a request whose handler is
+// done: it reads what the handler left of the body, and writes the last of the
+// answer. Both would wait forever, also for somebody whom the API server has
+// just turned away. A connection that was taken over has its own rules.
+func (s *Supervisor) leftover(w http.ResponseWriter, r *http.Request) {
+	if c, _ := r.Context().Value(connKey{}).(*conn); c != nil && c.takenOver.Load() {
+		return
+	}
+	s.deadlines(w, s.limits.body, s.limits.answer)
+}
+
+// deadlines bounds the rest of one request. The server lifts both for the next.
+func (s *Supervisor) deadlines(w http.ResponseWriter, read, write time.Duration) {
+	now, control := time.Now(), http.NewResponseController(w)
+	// A writer that knows no deadlines is a test's.
+	_ = errors.Join(control.SetReadDeadline(now.Add(read)), control.SetWriteDeadline(now.Add(write)))
 }
 
 // ping proves that a client which trusts the cluster's CA gets an answer.
