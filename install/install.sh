@@ -129,6 +129,7 @@ get_binary() {
 			fail "$bin_dir is mounted noexec; programs there cannot run: mount -o remount,exec $(stat -c %m $bin_dir)"
 		fail "$from does not run: $version"
 	fi
+	version=$(printf '%s\n' "$version" | sed -n 's/^cleat  *//p')
 }
 
 # quoted escapes a word for a command line of systemd.
@@ -264,7 +265,7 @@ start() {
 	fi
 	if systemctl is-active --quiet cleat.service; then
 		if [ $changed = false ]; then
-			say "nothing changed, and cleat runs: $version"
+			say "nothing changed, and cleat $version runs"
 			return
 		fi
 		say "restarting cleat; pods go on"
@@ -276,7 +277,7 @@ start() {
 		systemctl status --no-pager --full --lines=20 cleat.service >&2 || true
 		fail "cleat is installed but did not start, see above. Correct the flags (run this again with others) or /etc/cleat/config.yaml, then: systemctl restart cleat"
 	fi
-	say "cleat runs: $version
+	say "cleat $version runs
 Next:    $bin_dir/cleat kubectl get nodes
 State:   $bin_dir/cleat status
 Log:     journalctl -u cleat
@@ -312,16 +313,21 @@ main() {
 	take_command "$@" || shift
 	trap clean_up EXIT
 	trap 'exit 1' HUP INT TERM
-	get_binary
+	role='' # to be looked for in the binary
 	if [ -z "$exec" ]; then
+		role=$command
 		exec_line "$@"
-		"$staged_bin" "$command" --help 2>&1 | grep -q -e --data-dir || fail "this cleat runs no $command; the flags of a server begin with dashes"
 	fi
 	staged_unit=$(stage "${unit%/*}" cleat.service)
 	unit_text >"$staged_unit"
 	chmod 644 "$staged_unit"
 	staged_env=$(stage "${env_file%/*}" cleat.service.env) # mktemp made it for root alone
 	env_text >"$staged_env"
+	sort -o "$staged_env" "$staged_env"
+	get_binary
+	if [ -n "$role" ]; then
+		"$staged_bin" "$command" --help 2>&1 | grep -q -e --data-dir || fail "this cleat runs no $command; the flags of a server begin with dashes"
+	fi
 
 	place "$staged_bin" $bin_dir/cleat
 	place "$staged_env" $env_file

@@ -3,11 +3,9 @@
 package install
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,30 +14,35 @@ import (
 )
 
 const (
-	secret   = "horse-battery-staple-41"
-	inside   = "/var/lib/cleat/from" // where the machine finds what it installs
-	atBinary = inside + "/cleat-linux-amd64"
+	secret = "horse-battery-staple-41"
+	inside = "/var/lib/cleat/from" // where the machine finds what it installs, as in the repository
+	web    = inside + "/web"       // the same as a web server has it
 )
 
 // listing is every file that the script may change, with its content's digest.
-const listing = `find /usr/local /etc/systemd ! -type d -print0 | sort -z | xargs -0 sha256sum 2>&1; find /usr/local /etc/systemd -type l | sort`
+const listing = `find /usr/local /etc/systemd -type f -print0 | sort -z | xargs -0 sha256sum; find /usr/local /etc/systemd -type l | sort`
 
 // TestInstall leads one machine through the life of an installation.
 func TestInstall(t *testing.T) {
 	d := newDebian(t)
 	binary := artefact(t, "bin/cleat", "build")
-	d.CopyFile(t, binary, disk+atBinary, 0o755)
-	d.CopyFile(t, artefact(t, "install/install.sh", "build"), disk+inside+"/install.sh", 0o644)
+	script := artefact(t, "install/install.sh", "build")
+	d.CopyFile(t, binary, disk+inside+"/bin/cleat", 0o755)
+	d.CopyFile(t, script, disk+inside+"/install/install.sh", 0o644)
+	d.CopyFile(t, script, disk+web+"/install.sh", 0o644)
+	if err := os.Link(d.path(inside+"/bin/cleat"), d.path(web+"/cleat-linux-amd64")); err != nil {
+		t.Fatal(err)
+	}
 	d.CopyFile(t, artefact(t, "build/test-images.tar", "test-images"), disk+"/var/lib/cleat/agent/images/test-images.tar", 0o644)
-	checksum(t, d.path(atBinary))
+	guide := readGuide(t)
 
 	untouched := d.shell(t, listing)
 	ok := t.Run("refusals", func(t *testing.T) { testRefusals(t, d) }) &&
-		t.Run("first", func(t *testing.T) { testFirst(t, d) }) &&
+		t.Run("first", func(t *testing.T) { testFirst(t, d, guide) }) &&
 		t.Run("secrets", func(t *testing.T) { testSecrets(t, d) }) &&
-		t.Run("again", func(t *testing.T) { testAgain(t, d) }) &&
+		t.Run("again", func(t *testing.T) { testAgain(t, d, guide) }) &&
 		t.Run("restart", func(t *testing.T) { testRestart(t, d) }) &&
-		t.Run("upgrade", func(t *testing.T) { testUpgrade(t, d) }) &&
+		t.Run("upgrade", func(t *testing.T) { testUpgrade(t, d, guide) }) &&
 		t.Run("kill", func(t *testing.T) { testKill(t, d) }) &&
 		t.Run("stop", func(t *testing.T) { testStop(t, d) }) &&
 		t.Run("wrong configuration", func(t *testing.T) { testWrongConfiguration(t, d) })
@@ -58,26 +61,27 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// checksum writes the file that must be beside a binary, and returns the digest.
-func checksum(t *testing.T, path string) string {
+// guide is what a reader of docs/guides/install.md types.
+type guide struct{ fromDirectory, fromWeb, look string }
+
+func readGuide(t *testing.T) guide {
 	t.Helper()
-	content, err := os.ReadFile(path)
+	page, err := os.ReadFile(artefact(t, "docs/guides/install.md", "build"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(content)
-	digest := hex.EncodeToString(sum[:])
-	if err := os.WriteFile(path+".sha256", fmt.Appendf(nil, "%s  %s\n", digest, filepath.Base(path)), 0o644); err != nil {
-		t.Fatal(err)
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 3 {
+		t.Fatalf("the guide has %d blocks marked sh, want three", len(blocks))
 	}
-	return digest
+	return guide{blocks[0][1], blocks[1][1], blocks[2][1]}
 }
 
 // testRefusals: each error names its cause, and nothing has been written then.
 func testRefusals(t *testing.T, d *debian) {
 	before := d.shell(t, listing)
 	// Small programs stand for what is wrong with the real one.
-	d.shell(t, `cd `+inside+`; mkdir bad none foreign
+	d.shell(t, `cd `+inside+`; (cd bin && sha256sum cleat >cleat.sha256); mkdir bad none foreign
 		cp /bin/true bad/cleat; echo "$(sha256sum </bin/false | cut -c1-64)  cleat" >bad/cleat.sha256
 		cp /bin/true none/cleat
 		head -c18 /bin/true >foreign/cleat; printf '\363\000' >>foreign/cleat; tail -c+21 /bin/true >>foreign/cleat
@@ -95,15 +99,15 @@ func testRefusals(t *testing.T, d *debian) {
 		{"foreign", `INSTALL_CLEAT_BIN=foreign $sh`, "no program for this machine, which is amd64"},
 		{"not root", `setpriv --reuid 65534 --clear-groups $sh`, "must run as root"},
 		{"no systemd", `unshare -m sh -c "mount -t tmpfs tmpfs /run && $sh"`, "systemd does not run here"},
-		{"read-only", `unshare -m sh -c "mount -o remount,bind,ro /usr/local/bin && INSTALL_CLEAT_BIN=. $sh"`, "cannot write to /usr/local/bin"},
-		{"noexec", `unshare -m sh -c "mount -o remount,bind,noexec /usr/local/bin && INSTALL_CLEAT_BIN=. $sh"`, "/usr/local/bin is mounted noexec"},
-		{"no units", `unshare -m sh -c "mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,bind,ro /etc/systemd/system && INSTALL_CLEAT_BIN=. $sh"`, "cannot write to /etc/systemd/system"},
-		{"no such role", `INSTALL_CLEAT_BIN=. $sh nosuch`, "runs no nosuch"},
-		{"line break", `INSTALL_CLEAT_BIN=. CLEAT_NODE_NAME="$(printf 'a\nb')" $sh`, "CLEAT_NODE_NAME holds a line break"},
-		{"k3s", `cp /bin/sleep /tmp/k3s-server; /tmp/k3s-server 60 & trap "kill $!" EXIT; until grep -qx k3s-server /proc/$!/comm; do :; done; INSTALL_CLEAT_BIN=. $sh`, "k3s runs here"},
+		{"read-only", `unshare -m sh -c "mount -o remount,bind,ro /usr/local/bin && INSTALL_CLEAT_BIN=bin $sh"`, "cannot write to /usr/local/bin"},
+		{"noexec", `unshare -m sh -c "mount -o remount,bind,noexec /usr/local/bin && INSTALL_CLEAT_BIN=bin $sh"`, "/usr/local/bin is mounted noexec"},
+		{"no units", `unshare -m sh -c "mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,bind,ro /etc/systemd/system && INSTALL_CLEAT_BIN=bin $sh"`, "cannot write to /etc/systemd/system"},
+		{"no such role", `INSTALL_CLEAT_BIN=bin $sh nosuch`, "runs no nosuch"},
+		{"line break", `INSTALL_CLEAT_BIN=bin CLEAT_NODE_NAME="$(printf 'a\nb')" $sh`, "CLEAT_NODE_NAME holds a line break"},
+		{"k3s", `cp /bin/sleep /tmp/k3s-server; /tmp/k3s-server 60 & trap "kill $!" EXIT; until grep -qx k3s-server /proc/$!/comm; do :; done; INSTALL_CLEAT_BIN=bin $sh`, "k3s runs here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out := d.shell(t, `cd `+inside+`; sh="sh install.sh"; if out=$( (`+c.script+"\n"+`) 2>&1); then echo SUCCESS; fi; echo "$out"`)
+			out := d.shell(t, `cd `+inside+`; sh="sh install/install.sh"; if out=$( (`+c.script+"\n"+`) 2>&1); then echo SUCCESS; fi; echo "$out"`)
 			if strings.HasPrefix(out, "SUCCESS") || !strings.Contains(out, c.want) {
 				t.Errorf("got %q, want a failure with %q", out, c.want)
 			}
@@ -115,12 +119,10 @@ func testRefusals(t *testing.T, d *debian) {
 }
 
 // testFirst installs as the documentation says, through a pipe and from a server.
-func testFirst(t *testing.T, d *debian) {
-	digest := strings.Fields(d.shell(t, "cat "+atBinary+".sha256"))[0]
-	address := d.serve(t, d.path(inside))
+func testFirst(t *testing.T, d *debian, g guide) {
 	begun := time.Now()
-	out, err := d.patient(t, "first", fmt.Sprintf(`curl -fsSL %[1]s/install.sh | INSTALL_CLEAT_URL=%[1]s INSTALL_CLEAT_SHA256=%[2]s \
-		INSTALL_CLEAT_EXEC="--node-label a=b" CLEAT_CLUSTER_DOMAIN=test.local sh -s - server --token %[3]s --node-label 'c=d'`, address, digest, secret))
+	out, err := d.patient(t, "first", fmt.Sprintf("export CLEAT_TOKEN=%s CLEAT_CLUSTER_DOMAIN=test.local ADDRESS=%s DIGEST=$(sha256sum <%s/bin/cleat | cut -c1-64)\n%s",
+		secret, d.serve(t, d.path(web)), inside, g.fromWeb))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,9 +137,10 @@ func testFirst(t *testing.T, d *debian) {
 		t.Errorf("links: %s", nodes)
 	}
 	d.awaitReady(t)
-	if labels := d.must(t, "kubectl", "get", "node", "debian", "-o", "jsonpath={.metadata.labels.a}{.metadata.labels.c}"); labels != "bd" {
-		t.Errorf("labels of the flags: %q", labels)
+	if label := d.must(t, "kubectl", "get", "node", "debian", "-o", "jsonpath={.metadata.labels.zone}"); label != "hall-2" {
+		t.Errorf("the label that a flag gives: %q", label)
 	}
+	d.shell(t, "set -e\n"+g.look)
 	if out := d.shell(t, `systemd-analyze verify /etc/systemd/system/cleat.service 2>&1`); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
@@ -179,15 +182,19 @@ func testSecrets(t *testing.T, d *debian) {
 }
 
 // testAgain: the same once more changes nothing, without the flags neither.
-func testAgain(t *testing.T, d *debian) {
+func testAgain(t *testing.T, d *debian, g guide) {
 	before := d.shell(t, listing) + d.property(t, "MainPID")
-	for _, flags := range []string{"", "server --node-label a=b --node-label c=d --token " + secret} {
-		out := d.shell(t, `INSTALL_CLEAT_BIN=`+inside+` sh `+inside+`/install.sh `+flags+` 2>&1`)
+	for name, script := range map[string]string{
+		"from the directory": g.fromDirectory,
+		"without flags":      `INSTALL_CLEAT_BIN=bin sh install/install.sh`,
+		"otherwise given":    `INSTALL_CLEAT_BIN=bin INSTALL_CLEAT_EXEC="server --node-label" sh install/install.sh zone=hall-2 --token ` + secret,
+	} {
+		out := d.shell(t, "cd "+inside+"\n("+script+"\n) 2>&1")
 		if !strings.Contains(out, "nothing changed") {
-			t.Errorf("with flags %q: %s", flags, out)
+			t.Errorf("%s: %s", name, out)
 		}
 		if after := d.shell(t, listing) + d.property(t, "MainPID"); after != before {
-			t.Errorf("with flags %q\nbefore\n%s\nafter\n%s", flags, before, after)
+			t.Errorf("%s\nbefore\n%s\nafter\n%s", name, before, after)
 		}
 	}
 }
@@ -217,28 +224,17 @@ func testRestart(t *testing.T, d *debian) {
 	})
 }
 
-func testUpgrade(t *testing.T, d *debian) {
+func testUpgrade(t *testing.T, d *debian, g guide) {
 	// A byte behind the program makes another file of it that runs all the same.
-	newer := d.path(atBinary)
-	f, err := os.OpenFile(newer, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write([]byte{0}); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	checksum(t, newer)
+	d.shell(t, `printf '\0' >>`+inside+`/bin/cleat`)
 	keeps(t, d, func() {
-		out, err := d.patient(t, "upgrade", `INSTALL_CLEAT_BIN=`+inside+` sh `+inside+`/install.sh`)
+		out, err := d.patient(t, "upgrade", "cd "+inside+"\n"+g.fromDirectory)
 		if err != nil || !strings.Contains(out, "restarting cleat") {
 			t.Error(err, out)
 		}
 	})
-	d.must(t, "cmp", atBinary, "/usr/local/bin/cleat")
-	if exec := d.property(t, "ExecStart"); !strings.Contains(exec, "server --node-label a=b --node-label c=d ;") {
+	d.must(t, "cmp", inside+"/bin/cleat", "/usr/local/bin/cleat")
+	if exec := d.property(t, "ExecStart"); !strings.Contains(exec, "server --node-label zone=hall-2 ;") {
 		t.Errorf("the flags of the installation: %s", exec)
 	}
 }
@@ -271,7 +267,7 @@ func testStop(t *testing.T, d *debian) {
 // testWrongConfiguration: who starts it learns why it does not.
 func testWrongConfiguration(t *testing.T, d *debian) {
 	d.WriteFile(t, disk+"/etc/cleat/config.yaml", "node-nam: n1\n")
-	out := d.shell(t, `if INSTALL_CLEAT_BIN=`+inside+` sh `+inside+`/install.sh 2>&1; then echo SUCCESS; fi
+	out := d.shell(t, `if INSTALL_CLEAT_BIN=`+inside+`/bin sh `+inside+`/install/install.sh 2>&1; then echo SUCCESS; fi
 		systemctl status --no-pager --full cleat || true`)
 	if strings.Contains(out, "SUCCESS") || strings.Count(out, "node-name") < 2 || !strings.Contains(out, "did not start, see above") {
 		t.Errorf("what the script and systemctl status say:\n%s", out)
