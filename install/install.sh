@@ -304,8 +304,10 @@ main() {
 	if [ $# -eq 0 ] && [ -z "${INSTALL_CLEAT_EXEC:-}" ] && [ -f $unit ]; then
 		exec=$(sed -n 's/^ExecStart=//p' $unit)
 	fi
-	# The command may stand before the flags of either source.
-	take_command "$@" || shift
+	# The command stands before all flags, of whichever source.
+	case ${INSTALL_CLEAT_EXEC:-} in
+	'' | -*) take_command "$@" || shift ;;
+	esac
 	set -f # the words of INSTALL_CLEAT_EXEC are no file names
 	# shellcheck disable=SC2086
 	set -- ${INSTALL_CLEAT_EXEC:-} "$@"
