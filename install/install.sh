@@ -253,6 +253,18 @@ link_tools() {
 	done
 }
 
+# show_log shows what the server said last. `systemctl status` does not while it waits
+# for the next start, and the journal may be late.
+show_log() {
+	pid=$(systemctl show --value --property=ExecMainPID cleat.service)
+	for _ in 1 2 3 4 5; do
+		log=$(journalctl --quiet --output=cat --lines=20 "_PID=$pid" 2>/dev/null || true)
+		[ -z "$log" ] || break
+		sleep 1
+	done
+	printf '%s\n' "$log" >&2
+}
+
 start() {
 	if [ "${INSTALL_CLEAT_SKIP_ENABLE:-}" = true ]; then
 		say "installed, not enabled; systemctl enable --now cleat does both"
@@ -273,8 +285,7 @@ start() {
 		say "starting cleat; systemctl status cleat tells what it waits for"
 	fi
 	if ! systemctl restart cleat.service; then
-		journalctl --sync 2>/dev/null || true # or status may be without the last lines
-		systemctl status --no-pager --full --lines=20 cleat.service >&2 || true
+		show_log
 		fail "cleat is installed but did not start, see above. Correct the flags (run this again with others) or /etc/cleat/config.yaml, then: systemctl restart cleat"
 	fi
 	say "cleat $version runs
