@@ -53,7 +53,7 @@ run: deps build ## Start a server in the foreground (as root; more flags: make r
 ##@ Work on it
 
 .PHONY: test
-test: deps-test build golden test-images verify-bundle ## Run all tests; as root the cluster tests too
+test: deps-test build golden test-images debian-root verify-bundle ## Run all tests; as root the cluster tests too
 	go run ./scripts/testall -ldflags '$(test_ldflags)'
 
 .PHONY: deps-test
@@ -127,6 +127,13 @@ $(foreach l,$(golden_languages),$(foreach g,$(golden),$(eval $(call golden_guest
 
 .PHONY: test-images
 test-images: build/test-images.tar ## Build the image that the cluster tests run
+
+.PHONY: debian-root
+debian-root: build/debian-root.done ## Build the Debian with systemd that the test of the install script boots (as root)
+
+build/debian-root.done: scripts/debian-root
+	@mkdir -p build
+	if [[ $$(id -u) == 0 ]]; then scripts/debian-root build/debian-root && touch $@; fi
 
 # Rewritten only when a compiler changes, which then rebuilds what it made.
 build/toolchain: FORCE

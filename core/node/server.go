@@ -28,6 +28,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/sdnotify"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/internal/version"
@@ -37,8 +38,13 @@ import (
 
 // RunServer runs a server, with its own node unless --disable-agent, until ctx
 // is done or a unit fails. cfg is complete: loaded, detected and validated.
-func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (err error) {
 	started := time.Now()
+	// First of all: whoever finds the manager's variables speaks for the process.
+	manager, err := sdnotify.Take()
+	if err != nil {
+		return err
+	}
 	unlock, err := lockNode(paths.Data(cfg.DataDir), paths.RunDir)
 	if err != nil {
 		return err
@@ -51,6 +57,8 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 	if err != nil {
 		return err
 	}
+	stopTelling := tellService(k, manager, logger)
+	defer func() { stopTelling(err) }()
 	if err := quirks.Settle(); err != nil {
 		return err
 	}

@@ -37,10 +37,9 @@ func main() {
 }
 
 // The tests that need root: their build tag hides them from the other steps.
-const (
-	clusterTests = "./test/e2e/..."
-	clusterTag   = "e2e"
-)
+const clusterTag = "e2e"
+
+var clusterTests = [...]string{"./test/e2e/...", "./test/install/..."}
 
 // raced are the packages whose concurrency the race detector checks: those
 // that start goroutines and compile in seconds.
@@ -73,7 +72,7 @@ func run(ctx context.Context, ldflags, only string) (code int, err error) {
 		total.add(s.name, got)
 	}
 	if os.Geteuid() != 0 {
-		fmt.Printf("the cluster tests, %s, were left out: they need root\n", clusterTests)
+		fmt.Printf("the cluster tests, %s, were left out: they need root\n", strings.Join(clusterTests[:], " "))
 	}
 	for _, name := range total.failed {
 		fmt.Println("failed:", name)
@@ -111,7 +110,7 @@ func plan(ctx context.Context, ldflags string) ([]step, error) {
 	)
 	if os.Geteuid() == 0 {
 		steps = append(steps, step{name: "clusters", dir: ".", args: slices.Concat(
-			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, []string{clusterTests})})
+			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, clusterTests[:])})
 	}
 	return steps, nil
 }
