@@ -1,6 +1,7 @@
 // Command testall runs the tests of every module of the repository, those of
 // the kernel and other std-only packages again under the race detector and, as
-// root, the cluster tests. It prints what failed and ends with one line:
+// root, the cluster tests and a sample of upstream's conformance specs. It
+// prints what failed and ends with one line:
 //
 //	N passed, N failed
 package main
@@ -39,6 +40,7 @@ func main() {
 // The tests that need root: their build tag hides them from the other steps.
 const (
 	clusterTests = "./test/e2e/..."
+	conformance  = "./test/conformance-k8s" // a sample of upstream's specs
 	clusterTag   = "e2e"
 )
 
@@ -73,7 +75,7 @@ func run(ctx context.Context, ldflags, only string) (code int, err error) {
 		total.add(s.name, got)
 	}
 	if os.Geteuid() != 0 {
-		fmt.Printf("the cluster tests, %s, were left out: they need root\n", clusterTests)
+		fmt.Printf("the cluster tests, %s and %s, were left out: they need root\n", clusterTests, conformance)
 	}
 	for _, name := range total.failed {
 		fmt.Println("failed:", name)
@@ -111,7 +113,9 @@ func plan(ctx context.Context, ldflags string) ([]step, error) {
 	)
 	if os.Geteuid() == 0 {
 		steps = append(steps, step{name: "clusters", dir: ".", args: slices.Concat(
-			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, []string{clusterTests})})
+			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, []string{clusterTests})},
+			step{name: "conformance sample", dir: ".", args: slices.Concat(
+				[]string{"-tags=" + clusterTag, "-timeout=20m", "-count=1"}, common, []string{conformance})})
 	}
 	return steps, nil
 }

@@ -11,11 +11,14 @@ const junit = `<?xml version="1.0" encoding="UTF-8"?>
   <testsuite name="Kubernetes e2e suite">
     <testcase name="[It] [sig-cli] Kubectl logs should print [Conformance]" status="passed" time="1.5"></testcase>
     <testcase name="[It] [sig-apps] Job should fail [Conformance]" status="failed" time="61">
-      <failure message="timed out&#xA;more">stack</failure>
+      <failure message="" type="failed">[FAILED] timed out&#xA;more&#xA;</failure>
     </testcase>
     <testcase name="[It] [sig-apps] Job should panic [Conformance]" status="panicked" time="2"><error message="nil"></error></testcase>
     <testcase name="[It] [sig-apps] DaemonSet needs company [Conformance]" status="skipped" time="0">
       <skipped message="skipped - Requires at least 2 nodes (not 1)"></skipped>
+    </testcase>
+    <testcase name="[It] [sig-apps] DaemonSet wants company [Conformance]" status="failed" time="6">
+      <failure message="">[FAILED] the suite needs a cluster with at least 2 nodes.</failure>
     </testcase>
     <testcase name="[It] [sig-storage] left out" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
     <testcase name="[ReportBeforeSuite]" status="passed" time="0"></testcase>
@@ -37,14 +40,15 @@ func TestReadReport(t *testing.T) {
 		{"[sig-apps] Job should fail [Conformance]", failed, "timed out\nmore", 61 * time.Second},
 		{"[sig-apps] Job should panic [Conformance]", failed, "nil", 2 * time.Second},
 		{"[sig-apps] DaemonSet needs company [Conformance]", refused, "Requires at least 2 nodes (not 1)", 0},
+		{"[sig-apps] DaemonSet wants company [Conformance]", refused, "the suite needs a cluster with at least 2 nodes.", 6 * time.Second},
 		{"[SynchronizedBeforeSuite]", failed, "no node is ready", 9 * time.Second},
 	} {
 		if got[want.name] != want {
 			t.Errorf("got %+v, want %+v", got[want.name], want)
 		}
 	}
-	if len(all) != 5 {
-		t.Errorf("%d outcomes, want 5: %+v", len(all), all)
+	if len(all) != 6 {
+		t.Errorf("%d outcomes, want 6: %+v", len(all), all)
 	}
 }
 
@@ -62,12 +66,12 @@ func TestSummary(t *testing.T) {
 	page := summary("Score", all)
 	for _, want := range []string{
 		"# Score\n",
-		"| sig-apps | 0 | 2 | 1 |\n",
+		"| sig-apps | 0 | 2 | 2 |\n",
 		"| sig-cli | 1 | 0 | 0 |\n",
 		"| suite | 0 | 1 | 0 |\n",
-		"| all | 1 | 3 | 1 |\n",
+		"| all | 1 | 3 | 2 |\n",
 		"- [sig-apps] Job should fail [Conformance] (61 s): timed out\n",
-		"## refused\n\n- [sig-apps] DaemonSet needs company",
+		"## refused\n\n- [sig-apps] DaemonSet needs company [Conformance] (0 s): Requires",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)

@@ -42,17 +42,3 @@ func versions(t *testing.T, gomod string) map[string]string {
 	}
 	return found
 }
-
-// The sample is run by name, so each name must be one.
-func TestSampleNamesSpecs(t *testing.T) {
-	body, err := os.ReadFile("sample.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := regexp.MustCompile(`^\[sig-[a-z-]+\] .+ \[Conformance\]$`)
-	for line := range strings.Lines(string(body)) {
-		if line = strings.TrimSuffix(line, "\n"); !name.MatchString(line) {
-			t.Errorf("%q is not the whole name of a conformance spec", line)
-		}
-	}
-}
