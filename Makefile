@@ -227,9 +227,9 @@ $(suite)/debian.tar: test/conformance-k8s/images/debian.packages scripts/debian-
 	scripts/debian-root $@ $$(cat $<)
 
 suite_specs := $(wildcard test/conformance-k8s/images/*.json) test/images/busybox.json
-$(suite)/images.tar: $(suite_specs) $(suite)/debian.tar $(addprefix $(suite)/,$(image_programs)) $(bundle)/coredns $(bundle)/pause /bin/busybox $(pack)
+$(suite)/images.tar: $(suite_specs) $(suite)/debian.tar $(addprefix $(suite)/,$(image_programs)) $(bundle)/coredns $(bundle)/pause /bin/busybox /bin/bash-static $(pack)
 	@ln -sfn "$$(cd $(suite_module) && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images" $(suite)/upstream
-	@ln -sf /bin/busybox $(CURDIR)/$(bundle)/coredns $(CURDIR)/$(bundle)/pause $(suite)
+	@ln -sf /bin/busybox /bin/bash-static $(CURDIR)/$(bundle)/coredns $(CURDIR)/$(bundle)/pause $(suite)
 	$(pack) images -quick -o $@ -from $(suite) $(suite_specs)
 
 # The default plugins, their lock and their machine code.
