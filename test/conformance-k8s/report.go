@@ -29,7 +29,7 @@ const (
 )
 
 // moreNodes is what a spec says that needs company; some skip themselves, some fail.
-var moreNodes = regexp.MustCompile(`at least \d+ nodes`)
+var moreNodes = regexp.MustCompile(`at least (\d+|two) nodes`)
 
 // A spec's name begins with the group of Kubernetes that owns it.
 var sig = regexp.MustCompile(`\[(sig-[a-z-]+)\]`)

@@ -20,6 +20,9 @@ const junit = `<?xml version="1.0" encoding="UTF-8"?>
     <testcase name="[It] [sig-apps] DaemonSet wants company [Conformance]" status="failed" time="6">
       <failure message="">[FAILED] the suite needs a cluster with at least 2 nodes.</failure>
     </testcase>
+    <testcase name="[It] [sig-architecture] should have company [Conformance]" status="failed" time="3">
+      <failure message="">[FAILED] Conformance requires at least two nodes</failure>
+    </testcase>
     <testcase name="[It] [sig-storage] left out" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
     <testcase name="[ReportBeforeSuite]" status="passed" time="0"></testcase>
     <testcase name="[SynchronizedBeforeSuite]" status="failed" time="9"><failure message="no node is ready"></failure></testcase>
@@ -41,14 +44,15 @@ func TestReadReport(t *testing.T) {
 		{"[sig-apps] Job should panic [Conformance]", failed, "nil", 2 * time.Second},
 		{"[sig-apps] DaemonSet needs company [Conformance]", refused, "Requires at least 2 nodes (not 1)", 0},
 		{"[sig-apps] DaemonSet wants company [Conformance]", refused, "the suite needs a cluster with at least 2 nodes.", 6 * time.Second},
+		{"[sig-architecture] should have company [Conformance]", refused, "Conformance requires at least two nodes", 3 * time.Second},
 		{"[SynchronizedBeforeSuite]", failed, "no node is ready", 9 * time.Second},
 	} {
 		if got[want.name] != want {
 			t.Errorf("got %+v, want %+v", got[want.name], want)
 		}
 	}
-	if len(all) != 6 {
-		t.Errorf("%d outcomes, want 6: %+v", len(all), all)
+	if len(all) != 7 {
+		t.Errorf("%d outcomes, want 7: %+v", len(all), all)
 	}
 }
 
@@ -69,7 +73,7 @@ func TestSummary(t *testing.T) {
 		"| sig-apps | 0 | 2 | 2 |\n",
 		"| sig-cli | 1 | 0 | 0 |\n",
 		"| suite | 0 | 1 | 0 |\n",
-		"| all | 1 | 3 | 2 |\n",
+		"| all | 1 | 3 | 3 |\n",
 		"- [sig-apps] Job should fail [Conformance] (61 s): timed out\n",
 		"## refused\n\n- [sig-apps] DaemonSet needs company [Conformance] (0 s): Requires",
 	} {

@@ -89,10 +89,9 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 	return append(ours, componentargs.Merge(args, cfg.KubeAPIServerArg)...), nil
 }
 
-// withoutProgress is for a datastore that cannot be asked how far its watches are,
-// as kine cannot. With this gate on, every watch from "now" waits for that answer
-// and fails without. The flag adds up when it is repeated; the last word on a gate
-// is the operator's.
+// withoutProgress is for a datastore that is not asked how far its watches are; see
+// RATIONALE.md, "kine is not asked how far its watches are". The flag adds up when
+// it is repeated, and the operator's comes last.
 const withoutProgress = "WatchList=false"
 
 // authentication are the arguments about anonymous requests: only health may

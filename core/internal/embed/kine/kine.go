@@ -20,10 +20,8 @@ import (
 )
 
 // emulatedEtcd is the version kine reports; the API server asks for it to
-// decide which etcd features it may use. From 3.5.13 on it would ask for progress
-// notes and believe them, but under load this kine sends a note before the events
-// it speaks for, which a watch that begins there then never sees
-// (https://github.com/k3s-io/kine/issues/731).
+// decide which etcd features it may use. From 3.5.13 on it would rely on progress
+// notes; see RATIONALE.md, "kine is not asked how far its watches are".
 const emulatedEtcd = "3.5.12"
 
 // Run serves plan's endpoint on the unix socket until ctx is done and the last
