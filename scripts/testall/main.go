@@ -115,7 +115,7 @@ func plan(ctx context.Context, ldflags string) ([]step, error) {
 		steps = append(steps, step{name: "clusters", dir: ".", args: slices.Concat(
 			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, []string{clusterTests})},
 			step{name: "conformance sample", dir: ".", args: slices.Concat(
-				[]string{"-tags=" + clusterTag, "-timeout=20m", "-count=1"}, common, []string{conformance})})
+				[]string{"-tags=" + clusterTag, "-timeout=25m", "-count=1"}, common, []string{conformance})})
 	}
 	return steps, nil
 }
