@@ -30,7 +30,7 @@ const (
 	inside  = "/var/log/conformance" // the results, on the machine
 
 	bootPatience = 4 * time.Minute
-	cleanUp      = 3 * time.Minute // what ginkgo needs to end when its time is up, and the lab to go
+	cleanUp      = 6 * time.Minute // what ginkgo needs to end when its time is up, and the lab to go
 )
 
 func TestMain(m *testing.M) {
@@ -107,10 +107,10 @@ func TestConformance(t *testing.T) {
 	m.Must(t, "mkdir", "-p", inside)
 	begun := time.Now()
 	suite := m.Start(t, "ginkgo", o.command(patience.Truncate(time.Second))...)
+	t.Cleanup(func() { keep(t, suite.LogFile(), "ginkgo.log") }) // also when it does not end
 	err := follow(t, suite, patience+cleanUp/2)
 	took := time.Since(begun)
 
-	keep(t, suite.LogFile(), "ginkgo.log")
 	report := m.Path(filepath.Join(inside, "junit_01.xml"))
 	keep(t, report, "junit.xml")
 	all := parse(t, report)
