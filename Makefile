@@ -36,7 +36,7 @@ payload := core/internal/embed/payload/files
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install the Debian packages that building and running need, if any is missing
@@ -53,7 +53,7 @@ run: deps build ## Start a server in the foreground (as root; more flags: make r
 ##@ Work on it
 
 .PHONY: test
-test: deps-test build golden test-images debian-root verify-bundle ## Run all tests; as root the cluster tests too
+test: deps-test build golden test-images debian-root verify-bundle conformance-suite ## Run all tests; as root the cluster tests too
 	go run ./scripts/testall -ldflags '$(test_ldflags)'
 
 .PHONY: deps-test
@@ -65,6 +65,15 @@ bench-plugins: build golden ## Measure one policy as a plugin in each language, 
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -run '^$$' -bench BenchmarkStart -benchtime 20x ./core/pluginhost
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -v -run TestStep ./core/internal/embed/apiserver
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 60m -count 1 -v -run TestAdmission ./test/bench/admission
+
+.PHONY: conformance-k8s
+conformance-k8s: build conformance-suite ## Run upstream's conformance specs on a fresh cluster (as root; FOCUS=regex SKIP=regex NODES=1 PROCS=n)
+conformance-k8s: export CLEAT_CONFORMANCE_FOCUS := $(FOCUS)
+conformance-k8s: export CLEAT_CONFORMANCE_SKIP := $(SKIP)
+conformance-k8s: export CLEAT_CONFORMANCE_NODES := $(NODES)
+conformance-k8s: export CLEAT_CONFORMANCE_PROCS := $(PROCS)
+conformance-k8s:
+	go test -tags e2e -vet=off -ldflags '$(test_ldflags)' -timeout 4h -count 1 -v -run TestConformance ./test/conformance-k8s
 
 .PHONY: check
 check: ## Generate, tidy, format, lint, test; fails if that changes a file
@@ -196,6 +205,39 @@ $(payload)/images.tar.zst: $(image_specs) $(bundle)/coredns $(bundle)/pause $(pa
 
 build/test-images.tar: test/images/busybox.json /bin/busybox $(pack)
 	$(pack) images -o $@ -from /bin test/images/busybox.json
+
+# Upstream's conformance suite, and stand-ins for the images that its specs name.
+suite := build/conformance-k8s
+suite_module := test/conformance-k8s/suite
+image_programs := agnhost consume-cpu etcd nonewprivs resource-consumer sample-apiserver
+suite_programs := $(addprefix $(suite)/,ginkgo $(image_programs))
+
+.PHONY: conformance-suite
+conformance-suite: $(suite)/e2e.test $(suite)/ginkgo $(suite)/images.tar ## Build upstream's conformance suite and its images
+
+$(suite)/e2e.test: $(suite_module)/go.mod $(suite_module)/go.sum build/toolchain
+	cd $(suite_module) && go test -c -vet=off -ldflags '$(test_ldflags)' -o $(CURDIR)/$@ k8s.io/kubernetes/test/e2e
+	@touch $@
+
+upstream_images := k8s.io/kubernetes/test/images
+$(suite)/agnhost $(suite)/nonewprivs $(suite)/resource-consumer: package = $(upstream_images)/$(@F)
+$(suite)/consume-cpu: package = $(upstream_images)/resource-consumer/$(@F)
+$(suite)/etcd: package = go.etcd.io/etcd/server/v3
+$(suite)/ginkgo: package = github.com/onsi/ginkgo/v2/ginkgo
+$(suite)/sample-apiserver: package = k8s.io/sample-apiserver
+$(suite_programs): $(suite_module)/go.mod $(suite_module)/go.sum build/toolchain
+	cd $(suite_module) && go build -ldflags '$(test_ldflags)' -o $(CURDIR)/$@ $(package)
+	@touch $@
+
+$(suite)/debian.tar: test/conformance-k8s/images/debian.packages scripts/debian-tar
+	@mkdir -p $(@D)
+	scripts/debian-tar $@ $$(cat $<)
+
+suite_specs := $(wildcard test/conformance-k8s/images/*.json) test/images/busybox.json
+$(suite)/images.tar: $(suite_specs) $(suite)/debian.tar $(addprefix $(suite)/,$(image_programs)) $(bundle)/coredns $(bundle)/pause /bin/busybox /bin/bash-static $(pack)
+	@ln -sfn "$$(cd $(suite_module) && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images" $(suite)/upstream
+	@ln -sf /bin/busybox /bin/bash-static $(CURDIR)/$(bundle)/coredns $(CURDIR)/$(bundle)/pause $(suite)
+	$(pack) images -quick -o $@ -from $(suite) $(suite_specs)
 
 # The default plugins, their lock and their machine code.
 plugins := $(patsubst plugins/%/manifest.json,$(bundle)/plugins/%.wasm,$(sort $(wildcard plugins/*/manifest.json)))

@@ -5,7 +5,8 @@
 //
 //	pack files  -o bin.tar.zst NAME...                 executables, as bin/<base name>
 //	pack sources -o sdk.tar.zst -from DIR NAME...      files, under their names below DIR
-//	pack images -o images.tar[.zst] -from DIR SPEC...  container images, as an OCI layout
+//	pack images -o images.tar[.zst] -from DIR SPEC...  container images, as an OCI layout;
+//	                                                   -quick for those that are not shipped
 //
 // Beside an archive it writes <archive>.sha256, the digest in hex.
 package main
@@ -35,6 +36,7 @@ func run(args []string, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	out := flags.String("o", "", "`file` to write")
 	from := flags.String("from", ".", "`directory` in which the files named by image specs or sources are found")
+	quick := flags.Bool("quick", false, "compress the layers of images fast, not well")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -53,7 +55,11 @@ func run(args []string, stderr io.Writer) error {
 	case "sources":
 		archive, err = sources(*from, flags.Args())
 	case "images":
-		archive, err = layout(*from, flags.Args())
+		layers := densest
+		if *quick {
+			layers = fastest
+		}
+		archive, err = layout(*from, layers, flags.Args())
 		level = fastest // the layers inside are compressed already
 	default:
 		return fmt.Errorf("%q is not a thing to pack: use files, sources or images", args[0])

@@ -97,6 +97,23 @@ const toolSpec = `{"ref": "example.test/tool:1", "config": {"User": "1:1", "Cmd"
 	"files": [{"path": "/bin/tool", "mode": "0755", "from": "tool"}, {"path": "/etc/motd", "mode": "0644", "text": "hi\n"}],
 	"links": [{"path": "/bin", "to": "tool", "names": ["x", "y"]}]}`
 
+// blobOf returns a blob of a layout, checked against its descriptor.
+func blobOf(t *testing.T, blobs map[string][]byte, d descriptor) []byte {
+	t.Helper()
+	body := blobs["blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:")]
+	if digestOf(body) != d.Digest || int64(len(body)) != d.Size {
+		t.Fatalf("blob %s has %d bytes and digest %s", d.Digest, len(body), digestOf(body))
+	}
+	return body
+}
+
+func decode(t *testing.T, body []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(body, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestImageLayout(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "tool"), "#!", 0o600)
@@ -105,27 +122,16 @@ func TestImageLayout(t *testing.T) {
 	pack(t, "images", "-o", out, "-from", dir, spec)
 	_, blobs := unpack(t, read(t, out), false)
 
-	blob := func(d descriptor) []byte {
-		body := blobs["blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:")]
-		if digestOf(body) != d.Digest || int64(len(body)) != d.Size {
-			t.Fatalf("blob %s has %d bytes and digest %s", d.Digest, len(body), digestOf(body))
-		}
-		return body
-	}
-	decode := func(body []byte, v any) {
-		if err := json.Unmarshal(body, v); err != nil {
-			t.Fatal(err)
-		}
-	}
+	blob := func(d descriptor) []byte { return blobOf(t, blobs, d) }
 	var list index
-	decode(blobs["index.json"], &list)
+	decode(t, blobs["index.json"], &list)
 	if len(list.Manifests) != 1 || list.Manifests[0].Annotations["io.containerd.image.name"] != "example.test/tool:1" {
 		t.Fatalf("index: %+v", list)
 	}
 	var m manifest
-	decode(blob(list.Manifests[0]), &m)
+	decode(t, blob(list.Manifests[0]), &m)
 	var c imageConfig
-	decode(blob(m.Config), &c)
+	decode(t, blob(m.Config), &c)
 	if c.Config.User != "1:1" || c.OS != "linux" || len(m.Layers) != 1 || len(c.RootFS.DiffIDs) != 1 {
 		t.Errorf("manifest %+v, config %+v", m, c)
 	}
@@ -135,15 +141,74 @@ func TestImageLayout(t *testing.T) {
 	}
 }
 
+// An image on a base has the base's layers below its own, whichever comes first
+// among the arguments, and they are stored once.
+func TestLayersOfABaseAreShared(t *testing.T) {
+	dir := t.TempDir()
+	var rootfs bytes.Buffer
+	tw := tar.NewWriter(&rootfs)
+	for _, h := range []tar.Header{
+		{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./bin/", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 7, ModTime: time.Unix(99, 0)},
+		{Name: "./bin/su", Typeflag: tar.TypeReg, Mode: 0o4755, Size: 2},
+		{Name: "./bin/sudo", Typeflag: tar.TypeLink, Linkname: "./bin/su"},
+		{Name: "./sbin", Typeflag: tar.TypeSymlink, Linkname: "bin"},
+	} {
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tw.Write(make([]byte, h.Size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "root.tar"), rootfs.String(), 0o644)
+	upper := write(t, filepath.Join(dir, "a.json"), `{"ref": "a.b/upper:1", "base": "a.b/lower:1", "files": [{"path": "/x", "mode": "0644", "text": "x"}]}`, 0o644)
+	lower := write(t, filepath.Join(dir, "b.json"), `{"ref": "a.b/lower:1", "config": {"Cmd": ["su"]}, "tars": ["root.tar"]}`, 0o644)
+	out := filepath.Join(dir, "images.tar")
+	pack(t, "images", "-quick", "-o", out, "-from", dir, upper, lower)
+
+	_, blobs := unpack(t, read(t, out), false)
+	var list index
+	decode(t, blobs["index.json"], &list)
+	if len(list.Manifests) != 2 {
+		t.Fatalf("index: %+v", list)
+	}
+	var up, low manifest
+	decode(t, blobOf(t, blobs, list.Manifests[0]), &up)
+	decode(t, blobOf(t, blobs, list.Manifests[1]), &low)
+	if len(low.Layers) != 1 || len(up.Layers) != 2 || up.Layers[0].Digest != low.Layers[0].Digest {
+		t.Fatalf("layers of the upper image %+v, of its base %+v", up.Layers, low.Layers)
+	}
+	var c imageConfig
+	decode(t, blobOf(t, blobs, up.Config), &c)
+	if len(c.RootFS.DiffIDs) != 2 || len(c.Config.Cmd) != 0 {
+		t.Errorf("configuration of the upper image: %+v", c)
+	}
+	headers, files := unpack(t, blobOf(t, blobs, low.Layers[0]), true)
+	if headers["bin/"].Mode != 0o711 || headers["bin/su"].Mode != 0o4755 || headers["bin/sudo"].Mode != 0o4755 ||
+		len(files["bin/sudo"]) != 2 || headers["sbin"].Linkname != "bin" {
+		t.Errorf("layer of the base: %v", headers)
+	}
+	if headers, _ = unpack(t, blobOf(t, blobs, up.Layers[1]), true); len(headers) != 1 || headers["x"] == nil {
+		t.Errorf("layer of the upper image: %v", headers)
+	}
+}
+
 func TestSpecErrorsNameTheField(t *testing.T) {
 	for name, tc := range map[string]struct{ spec, want string }{
-		"unknown field": {`{"ref": "a.b/c:1", "entrypoint": []}`, "entrypoint"},
-		"no tag":        {`{"ref": "a.b/c"}`, "a.b/c"},
-		"bad mode":      {`{"ref": "a.b/c:1", "dirs": [{"path": "/d", "mode": "rwx"}]}`, "rwx"},
-		"escape":        {`{"ref": "a.b/c:1", "files": [{"path": "/../d", "mode": "0644"}]}`, "../d"},
-		"twice":         {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d", "mode": "0644"}]}`, "named twice"},
-		"below a file":  {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d/e", "mode": "0644"}]}`, "not a directory"},
-		"absent":        {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644", "from": "nowhere"}]}`, "nowhere"},
+		"unknown field":  {`{"ref": "a.b/c:1", "entrypoint": []}`, "entrypoint"},
+		"no tag":         {`{"ref": "a.b/c"}`, "a.b/c"},
+		"bad mode":       {`{"ref": "a.b/c:1", "dirs": [{"path": "/d", "mode": "rwx"}]}`, "rwx"},
+		"escape":         {`{"ref": "a.b/c:1", "files": [{"path": "/../d", "mode": "0644"}]}`, "../d"},
+		"twice":          {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d", "mode": "0644"}]}`, "named twice"},
+		"below a file":   {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644"}, {"path": "/d/e", "mode": "0644"}]}`, "not a directory"},
+		"no such base":   {`{"ref": "a.b/c:1", "base": "a.b/d:1"}`, "a.b/d:1"},
+		"base in a ring": {`{"ref": "a.b/c:1", "base": "a.b/c:1"}`, "a.b/c:1 on a.b/c:1"},
+		"absent archive": {`{"ref": "a.b/c:1", "tars": ["nowhere.tar"]}`, "nowhere.tar"},
+		"absent":         {`{"ref": "a.b/c:1", "files": [{"path": "/d", "mode": "0644", "from": "nowhere"}]}`, "nowhere"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

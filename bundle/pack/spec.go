@@ -11,10 +11,12 @@ import (
 	"strings"
 )
 
-// spec describes an image of one layer.
+// spec describes one layer and the image of which it is the last.
 type spec struct {
 	Ref    string    `json:"ref"`    // host/name:tag
-	Config runConfig `json:"config"` // in the words of the OCI image configuration
+	Base   string    `json:"base"`   // ref of another spec in the same archive, whose layers come first
+	Config runConfig `json:"config"` // in the words of the OCI image configuration; not the base's
+	Tars   []string  `json:"tars"`   // archives below the -from directory to unpack
 	Dirs   []node    `json:"dirs"`
 	Files  []node    `json:"files"`
 	Links  []node    `json:"links"`
@@ -59,6 +61,11 @@ func readSpec(name string) (spec, error) {
 
 func (s spec) rootfs(from string) (*tree, error) {
 	t := newTree()
+	for _, name := range s.Tars {
+		if err := t.unpack(filepath.Join(from, name)); err != nil {
+			return nil, fmt.Errorf("tars: %s: %w", name, err)
+		}
+	}
 	for _, n := range s.Dirs {
 		mode, err := n.mode()
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -56,6 +57,47 @@ func (t *tree) add(e entry) error {
 
 func (t *tree) addFile(name string, mode int64, data []byte) error {
 	return t.add(entry{name: name, mode: mode, kind: tar.TypeReg, data: data})
+}
+
+// unpack adds what a tar archive holds; its modes count, its owners and times do not.
+func (t *tree) unpack(archive string) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		e := entry{name: path.Clean(h.Name), mode: h.Mode & 0o7777, kind: h.Typeflag, link: h.Linkname}
+		switch h.Typeflag {
+		case tar.TypeDir:
+			if e.name == "." {
+				continue
+			}
+		case tar.TypeSymlink:
+		case tar.TypeReg:
+			if e.data, err = io.ReadAll(r); err != nil {
+				return fmt.Errorf("%s: %w", h.Name, err)
+			}
+		case tar.TypeLink:
+			first, ok := t.entries[path.Clean(h.Linkname)]
+			if !ok {
+				return fmt.Errorf("%s: link to %s, which is not before it in the archive", h.Name, h.Linkname)
+			}
+			e.mode, e.kind, e.link, e.data = first.mode, first.kind, "", first.data
+		default:
+			return fmt.Errorf("%s: type %q: only files, directories and links can be packed", h.Name, h.Typeflag)
+		}
+		if err := t.add(e); err != nil {
+			return err
+		}
+	}
 }
 
 // WriteTo writes the tree as a tar archive, sorted by name, so that parents

@@ -1,6 +1,7 @@
 // Command testall runs the tests of every module of the repository, those of
 // the kernel and other std-only packages again under the race detector and, as
-// root, the cluster tests. It prints what failed and ends with one line:
+// root, the cluster tests and a sample of upstream's conformance specs. It
+// prints what failed and ends with one line:
 //
 //	N passed, N failed
 package main
@@ -37,7 +38,10 @@ func main() {
 }
 
 // The tests that need root: their build tag hides them from the other steps.
-const clusterTag = "e2e"
+const (
+	conformance = "./test/conformance-k8s" // a sample of upstream's specs
+	clusterTag  = "e2e"
+)
 
 var clusterTests = [...]string{"./test/e2e/...", "./test/install/..."}
 
@@ -72,7 +76,7 @@ func run(ctx context.Context, ldflags, only string) (code int, err error) {
 		total.add(s.name, got)
 	}
 	if os.Geteuid() != 0 {
-		fmt.Printf("the cluster tests, %s, were left out: they need root\n", strings.Join(clusterTests[:], " "))
+		fmt.Printf("the cluster tests, %s %s, were left out: they need root\n", strings.Join(clusterTests[:], " "), conformance)
 	}
 	for _, name := range total.failed {
 		fmt.Println("failed:", name)
@@ -110,7 +114,9 @@ func plan(ctx context.Context, ldflags string) ([]step, error) {
 	)
 	if os.Geteuid() == 0 {
 		steps = append(steps, step{name: "clusters", dir: ".", args: slices.Concat(
-			[]string{"-tags=" + clusterTag, "-timeout=45m", "-p=1", "-count=1"}, common, clusterTests[:])})
+			[]string{"-tags=" + clusterTag, "-timeout=55m", "-p=1", "-count=1"}, common, clusterTests[:])},
+			step{name: "conformance sample", dir: ".", args: slices.Concat(
+				[]string{"-tags=" + clusterTag, "-timeout=25m", "-count=1"}, common, []string{conformance})})
 	}
 	return steps, nil
 }

@@ -51,13 +51,13 @@ func TestInstall(t *testing.T) {
 		return
 	}
 	t.Run("removal", func(t *testing.T) {
-		// What the script wrote, and nothing else.
-		d.shell(t, `systemctl disable --now cleat 2>&1
-			rm /usr/local/bin/cleat /usr/local/bin/kubectl /usr/local/bin/crictl /usr/local/bin/ctr
-			rm /etc/systemd/system/cleat.service /etc/systemd/system/cleat.service.env
-			systemctl daemon-reload; systemctl reset-failed cleat 2>&1 || true`)
+		d.shell(t, "cleat uninstall --yes")
+		left := d.shell(t, "find /etc/cleat /run/cleat /var/lib/cleat /var/lib/kubelet 2>/dev/null || true")
+		if strings.TrimSpace(left) != "" {
+			t.Errorf("uninstall left\n%s", left)
+		}
 		if after := d.shell(t, listing); after != untouched {
-			t.Errorf("the script wrote more than the guide lists\nbefore\n%s\nafter\n%s", untouched, after)
+			t.Errorf("something of the installation is left\nbefore\n%s\nafter\n%s", untouched, after)
 		}
 	})
 }

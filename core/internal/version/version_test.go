@@ -21,6 +21,7 @@ func read(t *testing.T, elem ...string) string {
 func TestVersionsAreThoseOfTheModules(t *testing.T) {
 	for _, tc := range []struct{ gomod, module, want string }{
 		{"go.mod", "k8s.io/kubernetes", strings.TrimSuffix(Kubernetes, "+cleat1")},
+		{"test/conformance-k8s/suite/go.mod", "k8s.io/kubernetes", strings.TrimSuffix(Kubernetes, "+cleat1")},
 		{"go.mod", "github.com/containerd/containerd/v2", Containerd},
 		{"bundle/shim/go.mod", "github.com/containerd/containerd/v2", Containerd},
 		{"bundle/runc/go.mod", "github.com/opencontainers/runc", Runc},

@@ -85,8 +85,14 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"tls-private-key-file":               f.Serving.Key,
 	}
 	maps.Copy(args, authentication(cfg.KubeAPIServerArg, f.AuthenticationConfig))
-	return append(admission(cfg.KubeAPIServerArg), componentargs.Merge(args, cfg.KubeAPIServerArg)...), nil
+	ours := append(admission(cfg.KubeAPIServerArg), "--feature-gates="+withoutProgress)
+	return append(ours, componentargs.Merge(args, cfg.KubeAPIServerArg)...), nil
 }
+
+// withoutProgress is for a datastore that is not asked how far its watches are; see
+// RATIONALE.md, "kine is not asked how far its watches are". The flag adds up when
+// it is repeated, and the operator's comes last.
+const withoutProgress = "WatchList=false"
 
 // authentication are the arguments about anonymous requests: only health may
 // be asked for by anybody. Upstream takes neither --anonymous-auth nor --oidc-…

@@ -35,6 +35,7 @@ func TestArgs(t *testing.T) {
 	}
 	want := []string{
 		"--enable-admission-plugins=NodeRestriction",
+		"--feature-gates=WatchList=false",
 		"--advertise-address=192.0.2.7",
 		"--allow-privileged=true",
 		"--authentication-config=/authentication.yaml",
