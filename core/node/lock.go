@@ -44,7 +44,7 @@ func lockDir(dir, where string) (unlock func(), err error) {
 	}
 	if err := takeLock(f, where); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	if err := f.Truncate(0); err == nil {
 		fmt.Fprintf(f, "%d\n", os.Getpid())
@@ -64,8 +64,11 @@ func takeLock(f *os.File, where string) error {
 	deadline := time.Now().Add(orphanPatience)
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 		pid := holder(f)
 		switch {
