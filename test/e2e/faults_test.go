@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -194,4 +195,64 @@ func TestFaults(t *testing.T) {
 	n.kubectl(t, "get", "configmap", "kept")
 	n.kubectl(t, "rollout", "restart", "-n", "web", "deployment/web")
 	n.kubectl(t, "rollout", "status", "-n", "web", "deployment/web", "--timeout=80s")
+}
+
+// TestFullDisk fills the disk of the database under a server that runs. Writes fail
+// and say why, the server lives, and with room again all is as before.
+func TestFullDisk(t *testing.T) {
+	n := newNode(t, newLab(t), "n1", "--disable-agent")
+	db := path.Dir(stateFile)
+	n.Must(t, "sh", "-euc", "mkdir -p "+db+" && mount -t tmpfs -o size=48m small "+db)
+	n.start(t)
+	lab.Eventually(t, bootPatience, "the API server", func() error {
+		if ended, err := n.server.Ended(); ended {
+			t.Fatalf("cleat server ended: %v", err)
+		}
+		_, err := n.Run("kubectl", "create", "configmap", "kept", "--from-literal=a=b")
+		return err
+	})
+	n.WriteFile(t, "/etc/cleat/large", strings.Repeat("x", 500_000))
+	n.Must(t, "sh", "-c", "! dd if=/dev/zero of="+db+"/fill bs=4096 status=none")
+
+	written := 0
+	lab.Eventually(t, podPatience, "a write that fails", func() error {
+		_, err := n.Run("kubectl", "create", "configmap", fmt.Sprint("large-", written), "--from-file=/etc/cleat/large")
+		if err == nil {
+			written++
+			return fmt.Errorf("%d objects of 500 kB fitted", written)
+		}
+		if !strings.Contains(err.Error(), "disk") {
+			return err
+		}
+		t.Logf("after %d objects of 500 kB a client is told: %v", written, err)
+		return nil
+	})
+	lab.Eventually(t, podPatience, "the status that says so", func() error {
+		out, err := n.Run("cleat", "status")
+		if err == nil || !strings.Contains(out, "the disk of "+db+" has ") {
+			return fmt.Errorf("%v: %s", err, out)
+		}
+		return nil
+	})
+	if ended, err := n.server.Ended(); ended {
+		t.Fatalf("the server ended: %v", err)
+	}
+
+	n.Must(t, "rm", db+"/fill")
+	lab.Eventually(t, podPatience, "a write with room again", func() error {
+		_, err := n.Run("kubectl", "create", "configmap", "after", "--from-literal=a=b")
+		return err
+	})
+	lab.Eventually(t, podPatience, "all units ready again", func() error {
+		_, err := n.Run("cleat", "status")
+		return err
+	})
+	n.stop(t)
+	n.Must(t, "cp", stateFile, "/var/lib/cleat/copy.db") // to where the test can see it
+	checkIntegrity(t, n.Path("/var/lib/cleat/copy.db"))
+	n.start(t)
+	lab.Eventually(t, bootPatience, "what was written", func() error {
+		_, err := n.Run("kubectl", "get", "configmap", "kept", "after")
+		return err
+	})
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/extension"
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
@@ -23,6 +25,9 @@ import (
 
 // Endpoint is where etcd clients dial.
 const Endpoint = "unix://" + paths.KineSocket
+
+// minFree is twice what SQLite's write-ahead log grows to before it begins anew.
+const minFree = 8 << 20
 
 // Driver serves plan's endpoint on the unix socket until ctx is done.
 type Driver func(ctx context.Context, socket string, plan hostabi.DatastorePlan) error
@@ -35,6 +40,7 @@ type Component struct {
 	drivers map[string]Driver
 	admit   func(ctx context.Context) error
 	socket  string // where the driver serves
+	minFree uint64 // bytes that the disk of the database directory must have
 
 	mu   sync.Mutex
 	plan hostabi.DatastorePlan
@@ -45,7 +51,7 @@ type Component struct {
 // datastore can be read and before it is first written: its error ends the
 // unit, so that a server that does not belong here leaves no trace.
 func New(cfg *config.Config, data paths.Data, plugins extension.Datastore, drivers map[string]Driver, admit func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, admit: admit, socket: paths.KineSocket}
+	return &Component{cfg: cfg, data: data, plugins: plugins, drivers: drivers, admit: admit, socket: paths.KineSocket, minFree: minFree}
 }
 
 // Plan returns what the plugin decided; it is set once the unit is ready.
@@ -139,8 +145,16 @@ func (c *Component) restrict() error {
 	return nil
 }
 
-// Check reads; it does not write, because an idle cluster should stay idle.
+// Check reads; it does not write, because an idle cluster should stay idle. That
+// writes will fail shows on the disk.
 func (c *Component) Check(ctx context.Context) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.data.DB(), &fs); err != nil {
+		return fmt.Errorf("database directory %s: %w", c.data.DB(), err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < c.minFree {
+		return fmt.Errorf("the disk of %s has %d KiB left, and without room every write to the cluster fails: make room", c.data.DB(), free>>10)
+	}
 	store, err := etcdstore.New("unix://" + c.socket)
 	if err != nil {
 		return err

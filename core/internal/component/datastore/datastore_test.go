@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +83,11 @@ func TestReadyAfterWriteAndRead(t *testing.T) {
 		if err := f.Check(t.Context()); err != nil {
 			t.Errorf("Check: %v", err)
 		}
+		f.minFree = math.MaxUint64
+		if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "KiB left") || !strings.Contains(err.Error(), f.data.DB()) {
+			t.Errorf("Check on a full disk: %v", err)
+		}
+		f.minFree = minFree
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
