@@ -10,11 +10,12 @@ import (
 
 // Bounds of what an untrusted guest may do to the process it runs in. A call may
 // take its deadline and a margin for a busy machine; a collection may have to
-// wait for one instruction on all of the guest's memory.
+// wait for one instruction on all of the guest's memory. Without the guard each
+// of them is seconds, or for ever.
 const (
 	stallDeadline = 500 * time.Millisecond
-	stallMargin   = 500 * time.Millisecond
-	stallGC       = 400 * time.Millisecond
+	stallMargin   = time.Second
+	stallGC       = time.Second
 	stallPeak     = 1500 << 20
 )
 
