@@ -157,7 +157,8 @@ func (c *Config) chooseNodeIP(taken []netip.Addr) error {
 
 func (c *Config) whyNoAddress(six bool, taken []netip.Addr) string {
 	if addr, ok := firstOf(taken, six); ok {
-		return fmt.Sprintf("the machine's %s lies in --cluster-cidr or --service-cidr, which must not overlap its network", addr)
+		return fmt.Sprintf("the machine's %s lies in --cluster-cidr or --service-cidr, as the pods' own links do, and no other interface that is up "+
+			"has a global address; bring the machine's network up, or choose ranges that do not overlap it", addr)
 	}
 	family := "IPv4"
 	if six {
