@@ -190,7 +190,7 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	// Programs that are missing or broken are unpacked again.
-	sh(t, "rm ${db%/server*}/data/[0-9a-f]*/bin/runc; : >$(ls -d ${db%/server*}/data/[0-9a-f]*/bin)/bridge")
+	sh(t, "rm ${db%/server*}/data/[0-9a-f][0-9a-f][0-9a-f]*/bin/runc; : >$(ls -d ${db%/server*}/data/[0-9a-f][0-9a-f][0-9a-f]*/bin)/bridge")
 	n.serve(t)
 	n.kubectl(t, "get", "configmap", "kept")
 	n.kubectl(t, "rollout", "restart", "-n", "web", "deployment/web")
