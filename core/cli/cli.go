@@ -111,6 +111,7 @@ that program.`,
 		add(cluster, a.serverCommand())
 	}
 	add(cluster, a.statusCommand())
+	add(cluster, a.uiCommand())
 	add(cluster, a.configCommand())
 	add(cluster, a.checkConfigCommand())
 	if a.programs.Graph != nil {

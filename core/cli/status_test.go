@@ -23,13 +23,19 @@ import (
 // statusServer answers GET /status on a unix socket until stop.
 func statusServer(t *testing.T, handler http.HandlerFunc) (socket string, stop func()) {
 	t.Helper()
+	return localServer(t, "GET /status", handler)
+}
+
+// localServer answers one kind of request on a unix socket until stop.
+func localServer(t *testing.T, pattern string, handler http.HandlerFunc) (socket string, stop func()) {
+	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", handler)
+	mux.HandleFunc(pattern, handler)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	go func() { _ = srv.Serve(l) }()
 	stop = func() { _ = srv.Close() }
