@@ -4,17 +4,23 @@ package e2e
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cleat-dev/cleat/test/e2e/lab"
 )
 
-// pictureVariable names the file that gets the screenshot, for docs/images/ui.png.
-const pictureVariable = "CLEAT_UI_PICTURE"
+const (
+	// pictureVariable names the file that gets the screenshot, for docs/images/ui.png.
+	pictureVariable = "CLEAT_UI_PICTURE"
+	// shotsVariable names a directory that gets one of each width, to look at.
+	shotsVariable = "CLEAT_UI_SHOTS"
+)
 
 // hostileName is a file of the manifests directory, and a kind, that would be
 // markup if anything of it were.
@@ -32,6 +38,9 @@ func TestUI(t *testing.T) {
 	b.open(t, link)
 	b.await(t, "the units of a booting server", `[document.querySelectorAll("#graph g").length > 10 && document.querySelectorAll("#units tbody tr").length > 10,
 		document.body.innerText]`)
+	if dir := os.Getenv(shotsVariable); dir != "" {
+		b.picture(t, dir+"/booting.png", 1280, true)
+	}
 	if hash := b.eval(t, `location.href`); strings.Contains(fmt.Sprint(hash), "#") {
 		t.Errorf("the code stays in the address bar: %v", hash)
 	}
@@ -60,12 +69,41 @@ func TestUI(t *testing.T) {
 	// A server that goes is said to have gone, and one that comes is shown.
 	n.stop(t)
 	b.await(t, "a banner", `[document.getElementById("banner").innerText.includes("No connection to the server since"), document.getElementById("banner").innerText]`)
-	n.serve(t)
+	n.serveOnTerminal(t)
 	b.await(t, "the next server wants a link of its own", `[document.getElementById("banner").innerText.includes("cleat ui"), document.getElementById("banner").innerText]`)
 	b.open(t, n.link(t))
 	b.await(t, "it is shown", `[/ready$/.test(document.getElementById("state").innerText), document.body.innerText]`)
 	if log := n.server.Log(); strings.Contains(log, link[strings.Index(link, "#")+1:]) {
 		t.Error("a code is in the server's log")
+	}
+}
+
+// serveOnTerminal is serve with a terminal of 100 columns for the server, and looks
+// at what the terminal was sent.
+func (n *node) serveOnTerminal(t *testing.T) {
+	t.Helper()
+	n.booted = time.Now()
+	n.server = n.Start(t, "terminal", "env", "TERM=xterm", "script", "-qefc", "stty rows 30 cols 100; exec cleat server", "/dev/null")
+	n.awaitReady(t)
+	lab.Eventually(t, podPatience, "the boot view has ended", func() error {
+		if log := n.server.Log(); !strings.Contains(log, "units were ready after ") {
+			return errors.New(log)
+		}
+		return nil
+	})
+	log := n.server.Log()
+	for _, want := range []string{"booting for ", "> apiserver", "- kubelet", "waits for join", "\x1b[36m"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the terminal was not sent %q", want)
+		}
+	}
+	// A line of the log begins where the terminal's line does, and ends it.
+	escapes := regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
+	torn := regexp.MustCompile(`.\d\d:\d\d:\d\d\.\d{3} (DBG|INF|WRN|ERR) |^\d\d:\d\d:\d\d\.\d{3} .*(booting for|> apiserver)`)
+	for line := range strings.Lines(log) {
+		if text := escapes.ReplaceAllString(strings.Trim(line, "\r\n"), ""); torn.MatchString(text) {
+			t.Errorf("a torn line: %q", line)
+		}
 	}
 }
 
@@ -101,7 +139,7 @@ func testUIWidths(t *testing.T, b *browser) {
 			if dark := colour == "rgb(15, 19, 24)"; dark != (scheme == "dark") {
 				t.Errorf("%s: the background is %s", scheme, colour)
 			}
-			if dir := os.Getenv("CLEAT_UI_SHOTS"); dir != "" {
+			if dir := os.Getenv(shotsVariable); dir != "" {
 				b.picture(t, fmt.Sprintf("%s/%s-%d.png", dir, scheme, width), width, true)
 			}
 		}
