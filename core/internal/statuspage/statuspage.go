@@ -26,7 +26,7 @@ const Prefix = joinapi.Prefix + "ui/"
 const (
 	PathScript  = Prefix + "page.js"
 	PathStyle   = Prefix + "page.css"
-	PathSession = Prefix + "session" // POST: a code, for a cookie
+	PathSession = Prefix + "session" // POST: a code, for a session
 	PathStream  = Prefix + "stream"  // GET: Server-Sent Events, each a message
 )
 

@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"io"
 	"io/fs"
@@ -45,9 +46,25 @@ func codeOf(t *testing.T, link string) string {
 	return code
 }
 
-func admits(p *Page, cookie *http.Cookie, header ...string) bool {
+// session is what a browser has after it posted a code.
+type session struct {
+	cookie *http.Cookie
+	key    string
+}
+
+func sessionOf(t *testing.T, res *http.Response) session {
+	t.Helper()
+	var said struct{ Key string }
+	if err := json.NewDecoder(res.Body).Decode(&said); err != nil || res.StatusCode != http.StatusOK || len(res.Cookies()) != 1 || said.Key == "" {
+		t.Fatalf("%s %v %q %v", res.Status, res.Cookies(), said.Key, err)
+	}
+	return session{res.Cookies()[0], said.Key}
+}
+
+func admits(p *Page, s session, header ...string) bool {
 	r := httptest.NewRequest(http.MethodGet, PathStream, nil)
-	r.AddCookie(cookie)
+	r.AddCookie(s.cookie)
+	r.Header.Set(keyHeader, s.key)
 	if len(header) == 2 {
 		r.Header.Set(header[0], header[1])
 	}
@@ -70,33 +87,39 @@ func TestLinkIsGoodOnce(t *testing.T) {
 		t.Errorf("from another site: %s", res.Status)
 	}
 	res := post(p, code, "Sec-Fetch-Site", "same-origin")
-	if res.StatusCode != http.StatusNoContent || len(res.Cookies()) != 1 {
-		t.Fatalf("%s %v", res.Status, res.Cookies())
-	}
-	c := res.Cookies()[0]
+	s := sessionOf(t, res)
+	c := s.cookie
 	if !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode || c.Path != Prefix || c.Domain != "" || c.MaxAge != 8*3600 {
 		t.Errorf("cookie %+v", c)
 	}
 	if again := post(p, code); again.StatusCode != http.StatusForbidden || len(again.Cookies()) > 0 {
 		t.Errorf("a second time: %s", again.Status)
 	}
-	if !admits(p, c) || !admits(p, c, "Sec-Fetch-Site", "same-origin") {
+	if !admits(p, s) || !admits(p, s, "Sec-Fetch-Site", "same-origin") {
 		t.Error("the session may not watch")
 	}
-	if admits(p, c, "Sec-Fetch-Site", "cross-site") || admits(p, c, "Sec-Fetch-Site", "same-site") {
+	if admits(p, s, "Sec-Fetch-Site", "cross-site") || admits(p, s, "Sec-Fetch-Site", "same-site") {
 		t.Error("another site may watch with it")
 	}
-	if admits(p, &http.Cookie{Name: c.Name, Value: code}) || admits(p, &http.Cookie{Name: c.Name}) || admits(p, &http.Cookie{Name: "x", Value: c.Value}) {
-		t.Error("a code, or nothing, is a session")
+	for what, half := range map[string]session{
+		"a code": {&http.Cookie{Name: c.Name, Value: code}, ""}, "nothing": {&http.Cookie{Name: c.Name}, ""}, "the cookie": {c, ""},
+		"the key": {&http.Cookie{Name: c.Name, Value: "x"}, s.key}, "another cookie": {&http.Cookie{Name: "x", Value: c.Value}, s.key},
+	} {
+		if admits(p, half) {
+			t.Errorf("%s is a session", what)
+		}
 	}
-	if admits(page(Options{}), c) {
+	if len(c.Value) < 20 || len(s.key) < 20 {
+		t.Errorf("halves %q and %q", c.Value, s.key)
+	}
+	if admits(page(Options{}), s) {
 		t.Error("another server takes the cookie")
 	}
 	now = now.Add(8*time.Hour - time.Second)
-	if !admits(p, c) {
+	if !admits(p, s) {
 		t.Error("the session ended early")
 	}
-	if now = now.Add(time.Second); admits(p, c) {
+	if now = now.Add(time.Second); admits(p, s) {
 		t.Error("the session does not end")
 	}
 }
@@ -106,7 +129,7 @@ func TestLinkEnds(t *testing.T) {
 	p := page(Options{Now: func() time.Time { return now }})
 	early, late := codeOf(t, p.Link()), codeOf(t, p.Link())
 	now = now.Add(5*time.Minute - time.Second)
-	if res := post(p, early); res.StatusCode != http.StatusNoContent {
+	if res := post(p, early); res.StatusCode != http.StatusOK {
 		t.Errorf("a second before: %s", res.Status)
 	}
 	now = now.Add(time.Second)
@@ -123,19 +146,19 @@ func TestTicketsAreBounded(t *testing.T) {
 	for range maxCodes {
 		last = codeOf(t, p.Link())
 	}
-	if len(p.codes.list) != maxCodes || post(p, first).StatusCode != http.StatusForbidden || post(p, last).StatusCode != http.StatusNoContent {
+	if len(p.codes.list) != maxCodes || post(p, first).StatusCode != http.StatusForbidden || post(p, last).StatusCode != http.StatusOK {
 		t.Errorf("%d codes are kept, want %d without the first", len(p.codes.list), maxCodes)
 	}
-	var sessions []*http.Cookie
+	var sessions []session
 	for range maxSessions + 1 {
-		sessions = append(sessions, post(p, codeOf(t, p.Link())).Cookies()...)
+		sessions = append(sessions, sessionOf(t, post(p, codeOf(t, p.Link()))))
 	}
 	if len(p.sessions.list) != maxSessions || admits(p, sessions[0]) || !admits(p, sessions[maxSessions]) {
 		t.Errorf("%d sessions are kept, want %d without the first", len(p.sessions.list), maxSessions)
 	}
-	for _, k := range p.sessions.list {
-		if string(k.digest[:]) == sessions[1].Value || strings.Contains(sessions[1].Value, string(k.digest[:])) {
-			t.Error("a secret is kept as it is")
+	for i, k := range p.sessions.list {
+		if s := sessions[i+1]; k.digest != sha256.Sum256([]byte(s.cookie.Value+s.key)) {
+			t.Errorf("session %d is not kept as a digest", i)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -24,8 +25,13 @@ const (
 	maxCodes        = 16
 	maxSessions     = 32
 
-	// cookieName has the prefix of cookies that no page without TLS can set.
+	// A session is in two halves: the cookie, which no script can read, and the
+	// key, which the page sends in a header. A browser sends a cookie to every port
+	// of a host, so also to a pod's; what the page keeps is for its own port alone.
+	// The name has the prefix of cookies that no page without TLS can set.
 	cookieName = "__Secure-cleat-ui"
+	keyHeader  = "Cleat-Page-Key"
+	cookieHalf = 21 // letters, of 43
 )
 
 // tickets are secrets that are good for a while. Only their digests are kept, in
@@ -87,13 +93,13 @@ func (t *tickets) sweep() {
 // browser sends to nobody: it is in no server's log and no Referer.
 func (p *Page) Link() string { return Prefix + "#" + p.codes.issue() }
 
-// Admits reports whether r comes with a session's cookie.
+// Admits reports whether r comes with both halves of a session.
 func (p *Page) Admits(r *http.Request) bool {
 	cookie, err := r.Cookie(cookieName)
-	return err == nil && !fromElsewhere(r) && p.sessions.valid(cookie.Value, false)
+	return err == nil && !fromElsewhere(r) && p.sessions.valid(cookie.Value+r.Header.Get(keyHeader), false)
 }
 
-// ServeSession takes a code, the body, for a session's cookie.
+// ServeSession takes a code, the body, for a session: a cookie, and as JSON the key.
 func (p *Page) ServeSession(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
 	if fromElsewhere(r) {
@@ -110,9 +116,14 @@ func (p *Page) ServeSession(w http.ResponseWriter, r *http.Request) {
 			codeLifetime.String()+": run `cleat ui` on the server for a new one")
 		return
 	}
+	session := p.sessions.issue()
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: p.sessions.issue(), Path: Prefix, MaxAge: int(sessionLifetime.Seconds()),
+		Name: cookieName, Value: session[:cookieHalf], Path: Prefix, MaxAge: int(sessionLifetime.Seconds()),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
-	w.WriteHeader(http.StatusNoContent)
+	w.Header().Set("Content-Type", "application/json")
+	// Nobody is left to be told when the connection is gone.
+	_ = json.NewEncoder(w).Encode(struct {
+		Key string `json:"key"`
+	}{session[cookieHalf:]})
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
@@ -35,6 +36,16 @@ func await(t *testing.T, lines *bufio.Scanner, text string) {
 	t.Fatalf("the stream ended before %q: %v", text, lines.Err())
 }
 
+// keyOf is the half of a session that the page keeps.
+func keyOf(t *testing.T, res *http.Response) string {
+	t.Helper()
+	var said struct{ Key string }
+	if err := json.NewDecoder(res.Body).Decode(&said); err != nil {
+		t.Fatal(err)
+	}
+	return said.Key
+}
+
 // A visitor with a link watches for longer than any other request may take, and
 // does not hold up the stop.
 func TestPageStream(t *testing.T) {
@@ -47,12 +58,14 @@ func TestPageStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		client.Jar = jar
+		key := ""
 		get := func() *http.Response {
 			t.Helper()
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+statuspage.PathStream, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			r.Header.Set("Cleat-Page-Key", key)
 			res, err := client.Do(r)
 			if err != nil {
 				t.Fatal(err)
@@ -70,10 +83,13 @@ func TestPageStream(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			res.Body.Close()
+			defer res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				key = keyOf(t, res)
+			}
 			return res.StatusCode
 		}
-		if first, second := signIn(), signIn(); first != http.StatusNoContent || second != http.StatusForbidden {
+		if first, second := signIn(), signIn(); first != http.StatusOK || second != http.StatusForbidden {
 			t.Errorf("%s: signing in gave %d, then %d", protocol, first, second)
 		}
 		res := get()
@@ -93,7 +109,7 @@ func TestPageStream(t *testing.T) {
 		}
 		for lines.Scan() {
 		}
-		if text := h.log.String(); strings.Contains(text, code) || strings.Contains(text, jar.Cookies(res.Request.URL)[0].Value) {
+		if text := h.log.String(); strings.Contains(text, code) || strings.Contains(text, key) || strings.Contains(text, jar.Cookies(res.Request.URL)[0].Value) {
 			t.Errorf("%s: a secret is in the log", protocol)
 		}
 	}
@@ -111,8 +127,8 @@ func TestPageSessionOpensNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res.Body.Close()
-	cookie := http.Header{"Cookie": {res.Cookies()[0].Name + "=" + res.Cookies()[0].Value}}
+	defer res.Body.Close()
+	session := http.Header{"Cookie": {res.Cookies()[0].Name + "=" + res.Cookies()[0].Value}, "Cleat-Page-Key": {keyOf(t, res)}}
 	for path, row := range rows() {
 		if row.method != http.MethodGet || row.public {
 			continue
@@ -121,7 +137,7 @@ func TestPageSessionOpensNothingElse(t *testing.T) {
 		if row.page {
 			want = http.StatusOK
 		}
-		if status, body := h.do(request{path: path, header: cookie}); status != want {
+		if status, body := h.do(request{path: path, header: session}); status != want {
 			t.Errorf("%s with a session: %d %s, want %d", path, status, body, want)
 		}
 	}

@@ -139,7 +139,7 @@ function drawUnits(status, now) {
         : part("ms", end, undefined, ms(u.ready_after_ms)));
       track.title = `waited ${ms(start)}, ready after ${ms(u.ready_after_ms)}`;
     }
-    return [u.unit, badge(u.state), track, detail(u)];
+    return [u.unit, badge(u.state), track, el("div", {className: "clamp", title: detail(u), textContent: detail(u)})];
   }), "No units yet.");
 }
 
@@ -210,7 +210,7 @@ async function follow() {
   const alive = () => { clearTimeout(timer); timer = setTimeout(() => silence.abort(), 16000); };
   alive();
   try {
-    const answer = await fetch("stream", {signal: silence.signal, cache: "no-store"});
+    const answer = await fetch("stream", {signal: silence.signal, cache: "no-store", headers: {"Cleat-Page-Key": localStorage.getItem("key") || ""}});
     if (!answer.ok) {
       const said = await answer.json().catch(() => ({}));
       throw Object.assign(new Error(said.message || answer.statusText), {status: answer.status});
@@ -245,7 +245,8 @@ async function main() {
     history.replaceState(null, "", location.pathname);
     const answer = await fetch("session", {method: "POST", body: code, headers: {"Content-Type": "text/plain"}}).catch(() => null);
     if (!answer) refusal = "The server could not be reached.";
-    else if (!answer.ok) refusal = (await answer.json().catch(() => ({}))).message || answer.statusText;
+    else if (answer.ok) localStorage.setItem("key", (await answer.json()).key);
+    else refusal = (await answer.json().catch(() => ({}))).message || answer.statusText;
   }
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     const before = latest;
