@@ -182,7 +182,7 @@ func bootLines(s serverstatus.Status) []string {
 			continue
 		case u.State == kernel.StateWaiting:
 			// Before every unit has prepared itself, Progress says what one does.
-			r.mark, r.text = markWaiting, cmp.Or(detail(u), "waits for "+strings.Join(u.WaitingFor, ", "))
+			r.mark, r.text = markWaiting, cmp.Or(detail(u), strings.TrimSuffix("waits for "+strings.Join(u.WaitingFor, ", "), " for "))
 		case u.State == kernel.StateStarting && took < slowAfter:
 			r.mark, r.text = markStarting, strings.TrimSpace(bootTime(took)+"  "+detail(u))
 		case u.State == kernel.StateStarting:
