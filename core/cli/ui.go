@@ -36,11 +36,11 @@ compare the SHA-256 fingerprint that is printed with the one it shows.
 
 Where port 6443 cannot be reached, go through ssh. On your own machine:
 
-    ssh -L 6443:127.0.0.1:6443 root@SERVER cleat ui --address 127.0.0.1
+    ssh -L 8443:127.0.0.1:6443 root@SERVER
 
-It prints a link for your own browser; the tunnel is there for as long as ssh runs,
-so keep it open with "ssh -L 6443:127.0.0.1:6443 root@SERVER" and run cleat ui in
-it. If 6443 is taken there, use -L 8443:… and --address 127.0.0.1:8443.`,
+In that session, which has to stay open:
+
+    cleat ui --address 127.0.0.1:8443`,
 		Args: noArgs,
 	}
 	address := cmd.Flags().String("address", "", "host, or host:port, by which the browser reaches the server (default: the server's own)")

@@ -68,14 +68,14 @@ func TestUI(t *testing.T) {
 
 	// A server that goes is said to have gone, and one that comes is shown.
 	n.stop(t)
+	if log := n.server.Log(); !strings.Contains(log, "stopping") || strings.Contains(log, link[strings.Index(link, "#")+1:]) {
+		t.Error("the server's log has the code of a link, or is not the log")
+	}
 	b.await(t, "a banner", `[document.getElementById("banner").innerText.includes("No connection to the server since"), document.getElementById("banner").innerText]`)
 	n.serveOnTerminal(t)
 	b.await(t, "the next server wants a link of its own", `[document.getElementById("banner").innerText.includes("cleat ui"), document.getElementById("banner").innerText]`)
 	b.open(t, n.link(t))
 	b.await(t, "it is shown", `[/ready$/.test(document.getElementById("state").innerText), document.body.innerText]`)
-	if log := n.server.Log(); strings.Contains(log, link[strings.Index(link, "#")+1:]) {
-		t.Error("a code is in the server's log")
-	}
 }
 
 // serveOnTerminal is serve with a terminal of 100 columns for the server, and looks

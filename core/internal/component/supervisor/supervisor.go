@@ -50,7 +50,8 @@ type Options struct {
 	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
 	// Units are those of this server, for /readyz while it boots; nil has none.
 	Units func() []kernel.Status
-	// Page is what administrators watch the server on. Its streams end when Run does.
+	// Page is what administrators watch the server on; it is set. Its streams end
+	// when Run does.
 	Page *statuspage.Page
 	Log  *slog.Logger
 	Now  func() time.Time // nil is time.Now
