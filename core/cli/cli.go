@@ -15,6 +15,8 @@ import (
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/hostcheck"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -47,7 +49,9 @@ type app struct {
 	setTitle func(command string, variables []string) error
 	machine  func() hostcheck.Machine
 
-	watchEvery time.Duration
+	// bootStatus asks the server that this process runs how it is.
+	bootStatus            func(context.Context) (serverstatus.Status, error)
+	watchEvery, bootEvery time.Duration
 }
 
 func newApp(p Programs) *app {
@@ -63,7 +67,11 @@ func newApp(p Programs) *app {
 		setTitle: setTitle,
 		machine:  hostcheck.This,
 
-		watchEvery: watchEvery,
+		bootStatus: func(ctx context.Context) (serverstatus.Status, error) {
+			_, status, err := askStatus(ctx, paths.StatusSocket)
+			return status, err
+		},
+		watchEvery: watchEvery, bootEvery: bootEvery,
 	}
 }
 
@@ -111,6 +119,7 @@ that program.`,
 		add(cluster, a.serverCommand())
 	}
 	add(cluster, a.statusCommand())
+	add(cluster, a.uiCommand())
 	add(cluster, a.configCommand())
 	add(cluster, a.checkConfigCommand())
 	if a.programs.Graph != nil {

@@ -52,6 +52,10 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 		return err
 	}
 	defer closeLog()
+	view := newBootView(out, &cfg.Options, environ)
+	if view != nil {
+		out = view
+	}
 	log := logging.New(out, cfg.LogFormat, cfg.Debug)
 	a.hideSecrets(flags, log)
 	if a.euid() != 0 {
@@ -75,6 +79,9 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 			return err
 		}
 		log.Debug("configuration", "options", cfg.Options, "host", cfg.Host)
+		if view != nil {
+			defer a.showBoot(ctx, view)()
+		}
 		return a.programs.Server(ctx, cfg, log)
 	})
 	if err != nil && cfg.LogFile != "" {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -23,13 +24,19 @@ import (
 // statusServer answers GET /status on a unix socket until stop.
 func statusServer(t *testing.T, handler http.HandlerFunc) (socket string, stop func()) {
 	t.Helper()
+	return localServer(t, "GET /status", handler)
+}
+
+// localServer answers one kind of request on a unix socket until stop.
+func localServer(t *testing.T, pattern string, handler http.HandlerFunc) (socket string, stop func()) {
+	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", handler)
+	mux.HandleFunc(pattern, handler)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	go func() { _ = srv.Serve(l) }()
 	stop = func() { _ = srv.Close() }
@@ -253,6 +260,14 @@ func TestScreenWritesWhatDiffers(t *testing.T) {
 	step("fewer", "\x1b[2A\r\n\x1b[J", "one")
 	columns, rows = 40, 3
 	step("resized, and too many", "\x1b[H\x1b[J\x1b[2K1\r\n\x1b[2K… 3 more lines; enlarge the window\r\n", "1", "2", "3", "4")
+	s.below, s.paint = true, func(line string) string { return "<" + line + ">" }
+	columns = 3
+	step("resized, below text of others", "\x1b[2K<one>\r\n", "one")
+	out.Reset()
+	if err := errors.Join(s.erase(), s.erase()); err != nil || out.String() != "\x1b[1A\x1b[J" {
+		t.Errorf("erase: wrote %q, %v", out.String(), err)
+	}
+	step("after that", "\x1b[2K<two>\r\n", "two")
 	if got := fit([]string{"äöü"}, 2, 1); !slices.Equal(got, []string{"äö"}) {
 		t.Errorf("cut to %q", got)
 	}

@@ -66,7 +66,7 @@ func terminalSize(w io.Writer) (size func() (columns, rows int), ok bool) {
 	}
 	return func() (int, int) {
 		columns, rows, err := term.GetSize(int(f.Fd()))
-		if err != nil {
+		if err != nil || columns <= 0 || rows <= 0 { // a terminal on a serial line may not know
 			return 80, 24
 		}
 		return columns, rows
@@ -77,6 +77,8 @@ func terminalSize(w io.Writer) (size func() (columns, rows int), ok bool) {
 type screen struct {
 	w             io.Writer
 	size          func() (columns, rows int)
+	paint         func(line string) string // what is written for a line that fits; nil changes nothing
+	below         bool                     // above it is text of others, which stays
 	drawn         []string
 	columns, rows int // then
 }
@@ -91,7 +93,7 @@ func (s *screen) draw(lines []string) error {
 	lines = fit(lines, columns, rows)
 	var out bytes.Buffer
 	if columns != s.columns || rows != s.rows {
-		if s.drawn != nil {
+		if s.drawn != nil && !s.below {
 			out.WriteString("\x1b[H" + clearBelow) // the terminal has wrapped what was there
 		}
 		s.drawn, s.columns, s.rows = nil, columns, rows
@@ -101,7 +103,11 @@ func (s *screen) draw(lines []string) error {
 	}
 	for i, line := range lines {
 		if i >= len(s.drawn) || s.drawn[i] != line {
-			out.WriteString(clearLine + line)
+			shown := line
+			if s.paint != nil {
+				shown = s.paint(line)
+			}
+			out.WriteString(clearLine + shown)
 		}
 		out.WriteString("\r\n")
 	}
@@ -110,6 +116,16 @@ func (s *screen) draw(lines []string) error {
 	}
 	s.drawn = lines
 	_, err := s.w.Write(out.Bytes())
+	return err
+}
+
+// erase removes what was drawn.
+func (s *screen) erase() error {
+	if len(s.drawn) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(s.w, "\x1b[%dA"+clearBelow, len(s.drawn))
+	s.drawn = nil
 	return err
 }
 

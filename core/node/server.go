@@ -30,6 +30,7 @@ import (
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
 	"github.com/cleat-dev/cleat/core/internal/sdnotify"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/internal/version"
 	"github.com/cleat-dev/cleat/core/kernel"
@@ -66,7 +67,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err := quirks.AddMetrics(serverstatus.Metrics(parts.report.Status)); err != nil {
 		return err
 	}
-	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve)
+	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve, serveLinks(cfg, parts.page))
 	if err != nil {
 		return err
 	}
@@ -80,6 +81,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 type parts struct {
 	plugins *pluginSide
 	report  *serverstatus.Reporter
+	page    *statuspage.Page
 }
 
 // newServer is the boot order of a server. Building it starts nothing, but it
@@ -117,6 +119,12 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	})
 	pkiUnit := k.Add("pki", keys, bootstrapUnit)
 
+	all := &parts{plugins: plugged}
+	var told *nodeevents.Component
+	all.page = statuspage.New(statuspage.Options{
+		Status: func() serverstatus.Status { return all.report.Status() },
+		Events: func(ctx context.Context) ([]serverstatus.Event, error) { return told.Recent(ctx) },
+	})
 	super := supervisor.New(supervisor.Options{
 		Config: cfg, CertFile: files.Serving.Cert, KeyFile: files.Serving.Key,
 		Version:      version.Kubernetes,
@@ -128,6 +136,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		},
 		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
 		Units: k.Status,
+		Page:  all.page,
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
@@ -157,10 +166,11 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
 	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 
-	all := &parts{plugins: plugged, report: newReporter(cfg, started, k, store, plugged, deploy)}
-	k.Add("nodeevents", nodeevents.New(nodeevents.Options{
+	all.report = newReporter(cfg, started, k, store, plugged, deploy)
+	told = nodeevents.New(nodeevents.Options{
 		Kubeconfig: files.Deployer, Node: cfg.NodeName, Marker: data.Running(), Status: all.report.Status, Log: logger,
-	}), apiserverUnit)
+	})
+	k.Add("nodeevents", told, apiserverUnit)
 
 	if cfg.DisableAgent {
 		return k, all, nil

@@ -2,19 +2,25 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	certs "github.com/cleat-dev/cleat/core/internal/pki"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 // serveStatus answers GET /status with a serverstatus.Status and GET /timeline
-// with the boot so far, as JSON, and whatever more adds, on a unix socket that
+// with the boot so far, as JSON, and whatever each of more adds, on a unix socket that
 // only root can open. close ends it.
-func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstatus.Status, more func(*http.ServeMux)) (close func(), err error) {
+func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstatus.Status, more ...func(*http.ServeMux)) (close func(), err error) {
 	listener, err := localapi.Listen(ctx, paths.StatusSocket)
 	if err != nil {
 		return nil, err
@@ -22,7 +28,9 @@ func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstat
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	mux.HandleFunc("GET /timeline", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Timeline()) })
-	more(mux)
+	for _, add := range more {
+		add(mux)
+	}
 	server := localapi.NewServer(mux)
 	done := make(chan struct{})
 	go func() {
@@ -33,6 +41,23 @@ func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstat
 		server.Close()
 		<-done
 	}, nil
+}
+
+// serveLinks answers POST /ui/link with a new link to the page, which is good once.
+func serveLinks(cfg *config.Config, page *statuspage.Page) func(*http.ServeMux) {
+	serving := pki.FilesOf(paths.Data(cfg.DataDir)).Serving.Cert
+	return func(mux *http.ServeMux) {
+		mux.HandleFunc("POST /ui/link", func(w http.ResponseWriter, _ *http.Request) {
+			link := serverstatus.Link{
+				Host: cfg.AdvertiseAddress, Port: cfg.HTTPSListenPort,
+				Path: page.Link(), ValidForS: int64(statuspage.CodeLifetime.Seconds()),
+			}
+			if leaf, err := certs.ReadLeaf(serving); err == nil {
+				link.Fingerprint = fmt.Sprintf("%X", sha256.Sum256(leaf.Raw))
+			} // else the server is so young that its port is not open either
+			writeJSON(w, link)
+		})
+	}
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -110,6 +110,25 @@ type Addon struct {
 	Error   string     `json:"error,omitempty"` // of the last attempt
 }
 
+// Event is what happened to the server's Node, as an Event in the cluster tells it.
+type Event struct {
+	At      time.Time `json:"at"` // when it happened last
+	Warning bool      `json:"warning,omitempty"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Count   int32     `json:"count,omitempty"` // how often; 0 is once
+}
+
+// Link is the answer to POST /ui/link on the local socket: a way to the server's
+// page, good for one visitor. Path holds a secret.
+type Link struct {
+	Host        string `json:"host"` // an address of the server
+	Port        int    `json:"port"`
+	Path        string `json:"path"` // with the code, in the fragment
+	ValidForS   int64  `json:"valid_for_s"`
+	Fingerprint string `json:"fingerprint,omitempty"` // SHA-256 of the server's certificate, in hex
+}
+
 // Sources give the parts of a Status. All are set; each may be called at any
 // time and returns at once.
 type Sources struct {

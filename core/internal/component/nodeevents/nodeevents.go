@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,10 +52,13 @@ type Options struct {
 }
 
 // Component is the unit. Make it with New.
-type Component struct{ Options }
+type Component struct {
+	Options
+	client atomic.Pointer[kubernetes.Clientset]
+}
 
 // New makes the unit.
-func New(o Options) *Component { return &Component{o} }
+func New(o Options) *Component { return &Component{Options: o} }
 
 // Run watches the server until ctx is done. It calls ready when the API server
 // has answered about events.
@@ -74,6 +78,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
+	c.client.Store(client)
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
 	defer broadcaster.Shutdown()

@@ -13,6 +13,9 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
+// groupAdmins may do everything in the cluster.
+const groupAdmins = "system:masters"
+
 // caller is who sent a request to the supervisor's own routes.
 type caller struct {
 	kind callerKind
@@ -55,10 +58,10 @@ func (a *api) caller(r *http.Request) caller {
 	return caller{kind: nobody}
 }
 
-// certified is the caller that the client certificate names.
-func (a *api) certified(r *http.Request) caller {
+// clientCert is the client certificate if the cluster vouches for it, else nil.
+func (a *api) clientCert(r *http.Request) *x509.Certificate {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return caller{kind: nobody}
+		return nil
 	}
 	cert := r.TLS.PeerCertificates[0]
 	between := x509.NewCertPool()
@@ -70,6 +73,15 @@ func (a *api) certified(r *http.Request) caller {
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
+		return nil
+	}
+	return cert
+}
+
+// certified is the caller that the client certificate names.
+func (a *api) certified(r *http.Request) caller {
+	cert := a.clientCert(r)
+	if cert == nil {
 		return caller{kind: nobody}
 	}
 	name, isNode := strings.CutPrefix(cert.Subject.CommonName, joinapi.UserNodePrefix)
@@ -95,6 +107,23 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
 		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "the join token is missing or wrong")
 	}
 	return c, false
+}
+
+// mayWatch answers callers that may not see how the server is, and reports
+// whether the rest of the handler is to run. The join token lets nobody watch.
+func (a *api) mayWatch(w http.ResponseWriter, r *http.Request) bool {
+	cert := a.clientCert(r)
+	switch {
+	case cert != nil && slices.Contains(cert.Subject.Organization, groupAdmins), a.Page.Admits(r):
+		return true
+	case cert != nil:
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("user %.100q is no administrator", cert.Subject.CommonName))
+	default:
+		// No scheme that makes a browser ask for a password.
+		w.Header().Set("WWW-Authenticate", "Cleat-Link")
+		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "open the link that `cleat ui` prints on the server, or use an administrator's certificate")
+	}
+	return false
 }
 
 func remoteOf(r *http.Request) (netip.Addr, bool) {

@@ -21,6 +21,8 @@ import (
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/serverstatus"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
@@ -122,6 +124,11 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 		ServingNames: func(*config.Config) ([]string, []netip.Addr, error) {
 			return []string{"kubernetes", "server-1", "*.api.example"}, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		},
+		Page: statuspage.New(statuspage.Options{
+			Status:    func() serverstatus.Status { return serverstatus.Status{Node: "server-1"} },
+			Events:    func(context.Context) ([]serverstatus.Event, error) { return nil, nil },
+			StreamFor: time.Nanosecond, // for who reads a stream to its end
+		}),
 		Log: slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	h.local = func(remote, asked netip.Addr) bool {

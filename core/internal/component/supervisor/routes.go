@@ -92,7 +92,13 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var who caller
-	if to.who != anyone {
+	switch to.who {
+	case anyone:
+	case watchers:
+		if !a.mayWatch(w, r) {
+			return
+		}
+	default:
 		if who, ok = a.admit(w, r); !ok {
 			return
 		}
@@ -138,6 +144,10 @@ func (a *api) serveReady(w http.ResponseWriter, _ *http.Request) {
 	}
 	text(w, "ok")
 }
+
+func (a *api) servePage(w http.ResponseWriter, r *http.Request)        { a.Page.ServeFile(w, r) }
+func (a *api) servePageSession(w http.ResponseWriter, r *http.Request) { a.Page.ServeSession(w, r) }
+func (a *api) servePageStream(w http.ResponseWriter, r *http.Request)  { a.Page.ServeStream(w, r) }
 
 // serveCertificate signs one of a node's certificates.
 func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {

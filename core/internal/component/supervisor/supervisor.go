@@ -22,6 +22,7 @@ import (
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -49,8 +50,11 @@ type Options struct {
 	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
 	// Units are those of this server, for /readyz while it boots; nil has none.
 	Units func() []kernel.Status
-	Log   *slog.Logger
-	Now   func() time.Time // nil is time.Now
+	// Page is what administrators watch the server on; it is set. Its streams end
+	// when Run does.
+	Page *statuspage.Page
+	Log  *slog.Logger
+	Now  func() time.Time // nil is time.Now
 }
 
 // Supervisor is the unit. SetHandler and SetSNICertificate may be called at
@@ -125,6 +129,7 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 	addr, _ := inner.Addr().(*net.TCPAddr)
 	s.addr.Store(addr)
 	server := s.server(own, serving, listener.state)
+	server.RegisterOnShutdown(s.Page.Close)
 	failed := make(chan error, 1)
 	go func() { failed <- server.ServeTLS(listener, "", "") }()
 

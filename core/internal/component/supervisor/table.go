@@ -5,15 +5,17 @@ import (
 	"strings"
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 )
 
 // access is who may use a route.
 type access int
 
 const (
-	anyone  access = iota
-	members        // who holds the join token, and nodes with their certificate
-	self           // as members, but with a node's certificate only for that node
+	anyone   access = iota
+	members         // who holds the join token, and nodes with their certificate
+	self            // as members, but with a node's certificate only for that node
+	watchers        // administrators with their certificate, and sessions of the page
 )
 
 // route is one row of the table.
@@ -39,6 +41,11 @@ func table() []route {
 		{joinapi.PathClientKubelet, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientKubeProxy, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientNetwork, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
+		{statuspage.Prefix, http.MethodGet, anyone, 0, (*api).servePage},
+		{statuspage.PathScript, http.MethodGet, anyone, 0, (*api).servePage},
+		{statuspage.PathStyle, http.MethodGet, anyone, 0, (*api).servePage},
+		{statuspage.PathSession, http.MethodPost, anyone, statuspage.MaxSessionBody, (*api).servePageSession},
+		{statuspage.PathStream, http.MethodGet, watchers, 0, (*api).servePageStream},
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
@@ -33,6 +34,7 @@ type standing int
 const (
 	unknown  standing = iota // 401
 	somebody                 // of the cluster, no node: 403
+	admin                    // somebody who may watch
 	other                    // another node: may read, may not sign
 	member                   // may read and sign
 )
@@ -76,7 +78,7 @@ func identities(h *harness) []who {
 		{"cluster token as bearer", unknown, http.Header{"Authorization": {"Bearer " + clusterPassword}}, nil},
 		{"front proxy header", unknown, front, nil},
 		{"front proxy header, own certificate", member, front, own},
-		{"admin", somebody, nil, h.clientCert(h.id.Client, "system:admin", "system:masters")},
+		{"admin", admin, nil, h.clientCert(h.id.Client, "system:admin", "system:masters")},
 		{"kubelet of this node", member, nil, own},
 		{"kubelet of another node", other, nil, h.clientCert(h.id.Client, "system:node:n2", "system:nodes")},
 		{"kubelet without its group", somebody, nil, h.clientCert(h.id.Client, "system:node:n1")},
@@ -131,20 +133,29 @@ type row struct {
 	method string
 	public bool
 	signs  bool
+	page   bool // the page for who administers, not for nodes
 }
 
 func rows() map[string]row {
 	return map[string]row{
-		"/ping":                            {"GET", true, false},
-		"/cacerts":                         {"GET", true, false},
-		"/v1-cleat/server-ca.crt":          {"GET", false, false},
-		"/v1-cleat/client-ca.crt":          {"GET", false, false},
-		"/v1-cleat/config":                 {"GET", false, false},
-		"/v1-cleat/readyz":                 {"GET", false, false},
-		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true},
-		"/v1-cleat/client-kubelet.crt":     {"POST", false, true},
-		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true},
-		"/v1-cleat/client-network.crt":     {"POST", false, true},
+		"/ping":                            {"GET", true, false, false},
+		"/cacerts":                         {"GET", true, false, false},
+		"/v1-cleat/server-ca.crt":          {"GET", false, false, false},
+		"/v1-cleat/client-ca.crt":          {"GET", false, false, false},
+		"/v1-cleat/config":                 {"GET", false, false, false},
+		"/v1-cleat/readyz":                 {"GET", false, false, false},
+		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false},
+		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false},
+		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false},
+		"/v1-cleat/client-network.crt":     {"POST", false, true, false},
+		"/v1-cleat/ui/":                    {"GET", true, false, true},
+		"/v1-cleat/ui/page.js":             {"GET", true, false, true},
+		"/v1-cleat/ui/page.css":            {"GET", true, false, true},
+		"/v1-cleat/ui/session":             {"POST", true, false, true},
+		"/v1-cleat/ui/stream":              {"GET", false, false, true},
+		"/v1-cleat/ui":                     {},
+		"/v1-cleat/ui/page.html":           {},
+		"/v1-cleat/ui/../config":           {},
 		"/v1-cleat/":                       {},
 		"/v1-cleat/nothing":                {},
 		"/v1-cleat/config/":                {},
@@ -174,11 +185,13 @@ func want(r row, method string, s standing) int {
 	switch {
 	case r.method != "" && !is(r.method):
 		return http.StatusMethodNotAllowed
+	case r.public && r.page && r.method == "POST":
+		return http.StatusForbidden // nobody has a code
 	case r.public:
 		return http.StatusOK
 	case s == unknown:
 		return http.StatusUnauthorized
-	case s == somebody, s == other && r.signs:
+	case s == somebody, s == admin, s == other && r.signs:
 		return http.StatusForbidden
 	case r.method == "":
 		return http.StatusNotFound
@@ -186,11 +199,30 @@ func want(r row, method string, s standing) int {
 	return http.StatusOK
 }
 
+// wantWatching is the answer to who would watch: only the certificate counts.
+func wantWatching(h *harness, id who) int {
+	if id.standing == admin {
+		return http.StatusOK
+	}
+	if id.cert == nil {
+		return http.StatusUnauthorized
+	}
+	leaf, err := x509.ParseCertificate(id.cert.Certificate[0])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: h.id.Client.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return http.StatusUnauthorized
+	}
+	return http.StatusForbidden
+}
+
 // Every path for every identity with every method, over both protocols.
 func TestTable(t *testing.T) {
 	expected := rows()
 	for _, to := range table() {
-		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.signs != (to.body > 0) {
+		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) ||
+			(to.who == watchers) != (r.page && !r.public) || (to.method == "POST") != (to.body > 0) {
 			t.Errorf("route %s %s is not what the test expects of it: %+v", to.method, to.path, r)
 		}
 	}
@@ -230,6 +262,9 @@ func TestTable(t *testing.T) {
 				for _, method := range methods {
 					status, body, header := ask(method, path, r.signs)
 					w := want(r, method, id.standing)
+					if r.page && !r.public && w != http.StatusMethodNotAllowed {
+						w = wantWatching(h, id)
+					}
 					if status != w {
 						t.Errorf("%s %s by %q over %s: %d, want %d: %s", method, path, id.name, protocol, status, w, body)
 					}

@@ -27,6 +27,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/supervisor"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
@@ -131,6 +132,7 @@ func boot(t *testing.T, s *store) *server {
 	n.sup = supervisor.New(supervisor.Options{
 		Config: n.cfg, CertFile: serving.Cert, KeyFile: serving.Key, Version: "v0.0.0", Log: quiet, ServingNames: pki.ServingNames,
 		Store: func() (supervisor.Store, error) { return s, nil },
+		Page:  statuspage.New(statuspage.Options{}),
 		Cluster: func() (*certs.Identity, token.Token, error) {
 			r, err := n.boot.Result()
 			return r.Identity, r.Token, err
