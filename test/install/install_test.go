@@ -51,7 +51,7 @@ func TestInstall(t *testing.T) {
 		return
 	}
 	t.Run("removal", func(t *testing.T) {
-		d.shell(t, "cleat uninstall --yes")
+		d.shell(t, "cleat uninstall --yes --data-dir /var/lib/cleat") // the configuration was broken by the last test
 		left := d.shell(t, "find /etc/cleat /run/cleat /var/lib/cleat /var/lib/kubelet 2>/dev/null || true")
 		if strings.TrimSpace(left) != "" {
 			t.Errorf("uninstall left\n%s", left)
