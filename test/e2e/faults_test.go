@@ -100,7 +100,7 @@ func faults() []fault {
 		},
 		{
 			name: "kernel without control groups", harm: "mount -t tmpfs none /sys/fs/cgroup", mend: "umount /sys/fs/cgroup",
-			ends: true, says: []string{"no cgroup hierarchy is mounted"},
+			ends: true, says: []string{"cgroups: neither the top of /sys/fs/cgroup", "--disable-agent"},
 		},
 		{
 			name: "no nft", harm: "mount --bind /dev/null /usr/sbin/nft", mend: "umount /usr/sbin/nft",
@@ -204,13 +204,14 @@ func TestFullDisk(t *testing.T) {
 	db := path.Dir(stateFile)
 	n.Must(t, "sh", "-euc", "mkdir -p "+db+" && mount -t tmpfs -o size=48m small "+db)
 	n.start(t)
-	lab.Eventually(t, bootPatience, "the API server", func() error {
+	lab.Eventually(t, bootPatience, "all units", func() error {
 		if ended, err := n.server.Ended(); ended {
 			t.Fatalf("cleat server ended: %v", err)
 		}
-		_, err := n.Run("kubectl", "create", "configmap", "kept", "--from-literal=a=b")
+		_, err := n.Run("cleat", "status")
 		return err
 	})
+	n.kubectl(t, "create", "configmap", "kept", "--from-literal=a=b")
 	n.WriteFile(t, "/etc/cleat/large", strings.Repeat("x", 500_000))
 	n.Must(t, "sh", "-c", "! dd if=/dev/zero of="+db+"/fill bs=4096 status=none")
 
