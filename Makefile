@@ -69,6 +69,10 @@ bench: export CLEAT_BENCH_WINDOW := $(BENCH_WINDOW)
 bench:
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 4h -count 1 -v -run TestCluster ./test/bench/cluster
 
+.PHONY: bench-profile
+bench-profile: build test-images ## Show what a start of cleat and an idle server spend processor time and memory on (as root)
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -v -run TestProfile ./test/bench/cluster
+
 .PHONY: bench-plugins
 bench-plugins: build golden ## Measure one policy as a plugin in each language, in CEL and as a webhook, side by side (as root)
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -run '^$$' -bench BenchmarkStart -benchtime 20x ./core/pluginhost

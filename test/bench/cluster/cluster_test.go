@@ -63,6 +63,8 @@ func asTool(word, arg string) error {
 		result, err = watchIdle(arg)
 	case "api":
 		result, err = measureAPI(arg)
+	case "profile":
+		return saveProfile(arg)
 	default:
 		err = fmt.Errorf("unknown tool %q", word)
 	}
@@ -82,12 +84,7 @@ func watchIdle(window string) (idleFigures, error) {
 	if err != nil {
 		return idleFigures{}, err
 	}
-	busy := func() (float64, error) {
-		stat, err := fs.Stat()
-		c := stat.CPUTotal
-		return c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal, err
-	}
-	busyBefore, err := busy()
+	busyBefore, err := busy(fs)
 	if err != nil {
 		return idleFigures{}, err
 	}
@@ -96,7 +93,7 @@ func watchIdle(window string) (idleFigures, error) {
 		return idleFigures{}, err
 	}
 	time.Sleep(length) // the time that is measured
-	busyAfter, err := busy()
+	busyAfter, err := busy(fs)
 	if err != nil {
 		return idleFigures{}, err
 	}
@@ -174,8 +171,8 @@ func artefact(t *testing.T, inBuild string) string {
 	return path
 }
 
-// makeSides makes a machine for each cluster, all off.
-func makeSides(t *testing.T) []*side {
+// newLab makes a lab whose machines have cleat and the benchmark's own tools.
+func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	l := lab.New(t)
 	self, err := os.Executable()
@@ -184,11 +181,11 @@ func makeSides(t *testing.T) []*side {
 	}
 	l.Install(self, tool)
 	l.Install("../../../bin/cleat", "cleat", "kubectl")
-	for dir, programs := range upstreamPrograms() {
-		for _, p := range programs {
-			l.Install(artefact(t, filepath.Join(dir, p)), p)
-		}
-	}
+	return l
+}
+
+// cleatSide makes the machine of `cleat server`.
+func cleatSide(l *lab.Lab) *side {
 	a := &side{name: "cleat", machine: l.Machine("cleat"), kubeconfig: "/etc/cleat/cleat.yaml", readyz: "/readyz?exclude=units"}
 	a.prepare = func(t *testing.T) {
 		a.machine.CopyFile(t, artefact(t, "test-images.tar"), "/var/lib/cleat/agent/images/test-images.tar", 0o644)
@@ -197,7 +194,19 @@ func makeSides(t *testing.T) []*side {
 	a.programs = func(bool) []program {
 		return []program{{Name: "cleat", Args: []string{"cleat", "server", "--disable", "coredns"}}}
 	}
-	sides := []*side{a}
+	return a
+}
+
+// makeSides makes a machine for each cluster, all off.
+func makeSides(t *testing.T) []*side {
+	t.Helper()
+	l := newLab(t)
+	for dir, programs := range upstreamPrograms() {
+		for _, p := range programs {
+			l.Install(artefact(t, filepath.Join(dir, p)), p)
+		}
+	}
+	sides := []*side{cleatSide(l)}
 	for _, store := range []store{etcdStore(), kineStore()} {
 		m := l.Machine(store.program.Name)
 		sides = append(sides, &side{

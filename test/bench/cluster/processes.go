@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/procfs"
 )
@@ -19,6 +18,7 @@ type process struct {
 	Self    bool    // it runs the benchmark's own program
 	Start   uint64  // with its number, what tells it from a later one
 	Seconds float64 // of processor time, with its ended children's
+	Ended   float64 // of those children alone
 	PSS     uint64  // bytes; 0 if not asked for
 }
 
@@ -102,9 +102,10 @@ func processes(fs procfs.FS, pss bool) (map[int]process, error) {
 			continue // it ended, or is the kernel's
 		}
 		one := process{
-			Name: strings.TrimSpace(stat.Comm), Parent: stat.PPID, Self: running == exe, Start: stat.Starttime,
-			Seconds: stat.CPUTime() + ticks(stat.CUTime+stat.CSTime),
+			Name: stat.Comm, Parent: stat.PPID, Self: running == exe, Start: stat.Starttime,
+			Ended: float64(stat.CUTime+stat.CSTime) / 100, // the kernel counts in hundredths
 		}
+		one.Seconds = stat.CPUTime() + one.Ended
 		if pss && !one.Self {
 			rollup, err := p.ProcSMapsRollup()
 			if err != nil {
@@ -117,5 +118,25 @@ func processes(fs procfs.FS, pss bool) (map[int]process, error) {
 	return all, nil
 }
 
-// ticks are seconds of what /proc counts in hundredths.
-func ticks(n int) float64 { return float64(n) / 100 }
+// spent is the processor time of all that is counted since it began, with that of
+// programs which the starter ran and which have ended.
+func spent(all map[int]process) float64 {
+	var sum float64
+	for _, p := range counted(all) {
+		sum += p.Seconds
+	}
+	for _, p := range all {
+		if p.Self {
+			sum += p.Ended
+		}
+	}
+	return sum
+}
+
+// busy is the processor time, in seconds, that the whole computer has spent on
+// anything, its neighbours on the same hardware included.
+func busy(fs procfs.FS) (float64, error) {
+	stat, err := fs.Stat()
+	c := stat.CPUTotal
+	return c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal, err
+}

@@ -14,7 +14,7 @@ import (
 func machine() map[int]process {
 	return map[int]process{
 		1:  {Name: "init", Start: 1, Seconds: 9},
-		10: {Name: "cleat-bench", Parent: 1, Self: true, Start: 2, Seconds: 9},
+		10: {Name: "cleat-bench", Parent: 1, Self: true, Start: 2, Seconds: 9, Ended: 0.25},
 		11: {Name: "kubelet", Parent: 10, Start: 3, Seconds: 5, PSS: 100},
 		12: {Name: "nft", Parent: 11, Start: 4, Seconds: 0.5, PSS: 1},
 		20: {Name: shimName, Parent: 1, Start: 5, Seconds: 1, PSS: 10},
@@ -34,6 +34,13 @@ func TestCounted(t *testing.T) {
 	ring := map[int]process{2: {Parent: 3}, 3: {Parent: 2}}
 	if got := counted(ring); len(got) != 2 {
 		t.Errorf("counted %v", got)
+	}
+}
+
+func TestSpent(t *testing.T) {
+	// kubelet, nft and two shims, and what the starter ran.
+	if got, want := spent(machine()), 5+0.5+1+2+0.25; got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

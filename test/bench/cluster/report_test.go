@@ -10,11 +10,11 @@ import (
 
 func TestRender(t *testing.T) {
 	boot := func(side string, readyz float64) outcome {
-		return outcome{Side: side, Cold: &bootTimes{Readyz: readyz, Node: readyz + 1, Pod: readyz + 2}}
+		return outcome{Side: side, Cold: &bootTimes{Readyz: readyz, Node: readyz + 1, Pod: readyz + 2, Spent: readyz + 3}}
 	}
 	full := outcome{
 		Side: "a",
-		Cold: &bootTimes{Readyz: 2, Node: 3, Pod: 4},
+		Cold: &bootTimes{Readyz: 2, Node: 3, Pod: 4, Spent: 5},
 		Idle: &idleFigures{Processes: []processFigures{{"one", 1, 100 << 20, 1.5}, {"two", 3, 50 << 20, 0.25}}},
 		API:  []apiFigures{{requestCreate, 8, load.Result{P50: 2500 * time.Microsecond, P99: 9 * time.Millisecond, PerSecond: 400}}},
 	}
@@ -23,6 +23,8 @@ func TestRender(t *testing.T) {
 		"| figure | a | b | to b |\n|---|---|---|---|\n",
 		"| cold start, seconds to `/readyz` | 2.00 (1.00 to 9.00) | 4.00 (3.00 to 8.00) | 0.50 |\n",
 		"| cold start, seconds to node Ready | 3.00 (2.00 to 10.00) | 5.00 (4.00 to 9.00) | 0.60 |\n",
+		"| cold start, seconds to the first pod Running | 4.00 (3.00 to 11.00) | 6.00 (5.00 to 10.00) | 0.67 |\n",
+		"| cold start, processor seconds | 5.00 (4.00 to 12.00) | 7.00 (6.00 to 11.00) | 0.71 |\n",
 		"| idle, PSS in MiB | 150 (150 to 150) | | |\n",
 		"| idle, processor seconds | 1.75 (1.75 to 1.75) | | |\n",
 		"| create, 8 clients, per second | 400 (400 to 400) | | |\n",

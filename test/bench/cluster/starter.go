@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
+
 	"github.com/cleat-dev/cleat/test/bench/load"
 )
 
@@ -184,12 +186,19 @@ func (st *starter) await(ctx context.Context, condition string) error {
 
 // measure waits for the three milestones. Each is looked for by a client of its own.
 func (st *starter) measure(ctx context.Context) (bootTimes, error) {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return bootTimes{}, err
+	}
+	busyBefore, err := busy(fs)
+	if err != nil {
+		return bootTimes{}, err
+	}
 	var clients []*load.Client
-	err := poll(ctx, st.Kubeconfig, func() (err error) {
+	if err := poll(ctx, st.Kubeconfig, func() (err error) {
 		clients, err = load.Clients(st.Kubeconfig, 3)
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		return bootTimes{}, err
 	}
 	var times bootTimes
@@ -206,7 +215,17 @@ func (st *starter) measure(ctx context.Context) (bootTimes, error) {
 	wg.Go(func() { times.Node, errs[0] = st.awaitNode(ctx, clients[1]) })
 	wg.Go(func() { times.Pod, errs[1] = st.awaitPod(ctx, clients[2]) })
 	wg.Wait()
-	return times, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return times, err
+	}
+	busyAfter, err := busy(fs)
+	if err != nil {
+		return times, err
+	}
+	all, err := processes(fs, false)
+	times.Spent = spent(all)
+	times.Others = busyAfter - busyBefore - times.Spent
+	return times, err
 }
 
 // awaitNode announces what becomes of the Node, and returns when it is Ready. What
