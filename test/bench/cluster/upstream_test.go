@@ -18,6 +18,7 @@ import (
 
 const (
 	upstreamDir = "/var/lib/cleat/upstream" // on a real disk in the machine, as cleat's own
+	runtimeBin  = upstreamDir + "/bin"
 	cniBin      = "/opt/cni/bin"
 	criSocket   = "/run/containerd/containerd.sock"
 	kineSocket  = "/run/kine.sock"
@@ -29,13 +30,9 @@ const (
 	dnsAddress     = "10.43.0.10"
 )
 
-// upstreamPrograms are what a machine needs to be upstream's cluster, by the
-// directory below build/ that has them.
-func upstreamPrograms() map[string][]string {
-	return map[string][]string{
-		"upstream": {"containerd", "ctr", "etcd", "flannel", "kine", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"},
-		"bundle":   {"runc", "containerd-shim-runc-v2"},
-	}
+// upstreamPrograms are what a machine needs to be upstream's cluster, below build/upstream.
+func upstreamPrograms() []string {
+	return []string{"containerd", "ctr", "etcd", "flannel", "kine", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"}
 }
 
 // prepareUpstream writes what an operator has before he starts a cluster for the first time:
@@ -60,6 +57,10 @@ func prepareUpstream(t *testing.T, m *lab.Machine) {
 	m.WriteFile(t, filepath.Join(upstreamDir, "kubelet.yaml"), kubeletConfig(pki))
 	m.WriteFile(t, filepath.Join(upstreamDir, "images.tar"), packagedImages(t))
 	m.CopyFile(t, artefact(t, "test-images.tar"), filepath.Join(upstreamDir, "test-images.tar"), 0o644)
+	// On a disk: runc mounts an overlay over its own directory, which a lab's root is already.
+	for _, program := range []string{"runc", "containerd-shim-runc-v2"} {
+		m.CopyFile(t, artefact(t, "bundle/"+program), filepath.Join(runtimeBin, program), 0o755)
+	}
 	for _, plugin := range []string{"bridge", "host-local", "loopback", "portmap"} {
 		m.CopyFile(t, artefact(t, "bundle/"+plugin), filepath.Join(cniBin, plugin), 0o755)
 	}
@@ -131,15 +132,15 @@ disabled_plugins = [
     default_runtime_name = 'runc'
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
       runtime_type = 'io.containerd.runc.v2'
-      runtime_path = '/usr/local/bin/containerd-shim-runc-v2'
+      runtime_path = '%[5]s/containerd-shim-runc-v2'
       [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-        BinaryName = '/usr/local/bin/runc'
+        BinaryName = '%[5]s/runc'
         SystemdCgroup = false
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ['%[4]s']
     conf_dir = '/etc/cni/net.d'
     use_internal_loopback = true
-`, upstreamDir, criSocket, pause, cniBin)
+`, upstreamDir, criSocket, pause, cniBin, runtimeBin)
 }
 
 // kubeletConfig is cleat's.
@@ -216,7 +217,10 @@ func upstreamCluster(m *lab.Machine, s store, cold bool) []program {
 	}
 	programs := []program{
 		s.program,
-		{Name: "containerd", Args: []string{"containerd", "--config", upstreamDir + "/containerd.toml"}},
+		{
+			Name: "containerd", Args: []string{"containerd", "--config", upstreamDir + "/containerd.toml"},
+			Env: []string{"PATH=" + runtimeBin + ":/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, // the shim looks for runc by name
+		},
 		{Name: "kube-apiserver", After: s.dial, Args: append([]string{
 			"kube-apiserver", "--etcd-servers=" + s.address,
 			"--advertise-address=" + m.Addr.String(), "--secure-port=6443", "--allow-privileged=true", "--authorization-mode=Node,RBAC",
