@@ -203,9 +203,8 @@ func kineStore() store {
 }
 
 // upstreamCluster are the programs of a cluster, with the arguments that cleat gives the same
-// programs, each started as soon as what it needs is there. A controller manager or scheduler
-// that is started before the API server is ready ends or waits before it tries again, and so
-// does a kubelet that cannot register.
+// programs, each started as soon as what it needs is there. A controller manager that is started
+// before the API server is ready ends; a scheduler and a kubelet try again at growing intervals.
 func upstreamCluster(m *lab.Machine, s store, cold bool) []program {
 	pki := func(name string) string { return filepath.Join(upstreamDir, "pki", name) }
 	own := func(name string) []string { // how a component reaches the API server and is asked itself
