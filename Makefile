@@ -60,6 +60,19 @@ test: deps-test build golden test-images debian-root verify-bundle conformance-s
 deps-test: ## Install the Debian packages that the tests need as well
 	@scripts/deps build run test
 
+.PHONY: bench
+bench: build test-images upstream ## Measure cleat beside upstream's programs on etcd and on kine: start, memory, requests (as root; BENCH_RUNS=5 FIGURES=boot,idle,api)
+bench: export CLEAT_BENCH_RUNS := $(BENCH_RUNS)
+bench: export CLEAT_BENCH_FIGURES := $(FIGURES)
+bench: export CLEAT_BENCH_SETTLE := $(BENCH_SETTLE)
+bench: export CLEAT_BENCH_WINDOW := $(BENCH_WINDOW)
+bench:
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 4h -count 1 -v -run TestCluster ./test/bench/cluster
+
+.PHONY: bench-profile
+bench-profile: build test-images ## Show what a start of cleat and an idle server spend processor time and memory on (as root)
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -v -run TestProfile ./test/bench/cluster
+
 .PHONY: bench-plugins
 bench-plugins: build golden ## Measure one policy as a plugin in each language, in CEL and as a webhook, side by side (as root)
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -run '^$$' -bench BenchmarkStart -benchtime 20x ./core/pluginhost
@@ -238,6 +251,24 @@ $(suite)/images.tar: $(suite_specs) $(suite)/debian.tar $(addprefix $(suite)/,$(
 	@ln -sfn "$$(cd $(suite_module) && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images" $(suite)/upstream
 	@ln -sf /bin/busybox /bin/bash-static $(CURDIR)/$(bundle)/coredns $(CURDIR)/$(bundle)/pause $(suite)
 	$(pack) images -quick -o $@ -from $(suite) $(suite_specs)
+
+# Upstream's programs as they are, of the versions that cleat embeds, for the benchmark.
+upstream := build/upstream
+upstream_module := test/bench/upstream
+kubernetes_programs := kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet
+upstream_programs := $(addprefix $(upstream)/,$(kubernetes_programs) containerd ctr etcd flannel kine)
+
+.PHONY: upstream
+upstream: $(upstream_programs) ## Build upstream's programs, which the benchmark compares with
+
+$(addprefix $(upstream)/,$(kubernetes_programs)): package = k8s.io/kubernetes/cmd/$(@F)
+$(upstream)/containerd $(upstream)/ctr: package = github.com/containerd/containerd/v2/cmd/$(@F)
+$(upstream)/etcd: package = go.etcd.io/etcd/server/v3
+$(upstream)/flannel: package = ./flannel
+$(upstream)/kine: package = github.com/k3s-io/kine
+$(upstream_programs): $(call module_files,$(upstream_module)) build/toolchain
+	cd $(upstream_module) && go build -ldflags '$(test_ldflags)' -o $(CURDIR)/$@ $(package)
+	@touch $@
 
 # The default plugins, their lock and their machine code.
 plugins := $(patsubst plugins/%/manifest.json,$(bundle)/plugins/%.wasm,$(sort $(wildcard plugins/*/manifest.json)))

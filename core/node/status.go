@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
@@ -18,8 +20,8 @@ import (
 )
 
 // serveStatus answers GET /status with a serverstatus.Status and GET /timeline
-// with the boot so far, as JSON, and whatever each of more adds, on a unix socket that
-// only root can open. close ends it.
+// with the boot so far, as JSON, GET /debug/pprof/… as net/http/pprof does, and
+// whatever each of more adds, on a unix socket that only root can open. close ends it.
 func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstatus.Status, more ...func(*http.ServeMux)) (close func(), err error) {
 	listener, err := localapi.Listen(ctx, paths.StatusSocket)
 	if err != nil {
@@ -28,6 +30,15 @@ func serveStatus(ctx context.Context, k *kernel.Kernel, status func() serverstat
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	mux.HandleFunc("GET /timeline", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, k.Timeline()) })
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", func(w http.ResponseWriter, r *http.Request) {
+		// The server's deadline for a request would end a long profile early.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		pprof.Profile(w, r)
+	})
 	for _, add := range more {
 		add(mux)
 	}

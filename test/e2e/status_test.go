@@ -50,6 +50,7 @@ func TestStatus(t *testing.T) {
 
 	t.Run("status", func(t *testing.T) { testStatus(t, n) })
 	t.Run("metrics", func(t *testing.T) { testMetrics(t, n) })
+	t.Run("profiles", func(t *testing.T) { testProfiles(t, n) })
 
 	t.Run("readyz and events", func(t *testing.T) { testReadyzAndEvents(t, n) })
 
@@ -74,6 +75,20 @@ func TestStatus(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// testProfiles wants profiles on the local socket, and on no port.
+func testProfiles(t *testing.T, n *node) {
+	for _, path := range []string{"heap", "profile?seconds=1"} {
+		status := n.Must(t, "curl", "-sS", "--max-time", "60", "--unix-socket", "/run/cleat/status.sock", "-o", "/tmp/profile", "-w", "%{http_code}",
+			"http://cleat/debug/pprof/"+path)
+		if magic := n.Must(t, "od", "-An", "-tx1", "-N2", "/tmp/profile"); status != "200" || strings.TrimSpace(magic) != "1f 8b" {
+			t.Errorf("%s: status %s, and it begins with %q, want what gzip packed", path, status, magic)
+		}
+	}
+	if out, err := n.Run("kubectl", "get", "--raw", "/debug/pprof/heap"); err == nil {
+		t.Errorf("the port serves profiles: %.100q", out)
+	}
 }
 
 // checkConfig wants nothing to be missing, and one row to be there.

@@ -3,22 +3,19 @@
 package admission
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cleat-dev/cleat/test/bench/load"
 )
 
 // job is what the load generator is asked for, as JSON in its argument.
@@ -33,9 +30,8 @@ type job struct {
 
 // outcome is what it answers, on standard output.
 type outcome struct {
-	P50, P99  time.Duration
-	PerSecond float64
-	Metrics   map[string]step // time in admission plugins between begin and end, by name
+	load.Result
+	Metrics map[string]step // time in admission plugins between begin and end, by name
 }
 
 // step is what an admission plugin of the API server spent.
@@ -46,88 +42,35 @@ type step struct {
 
 // runLoad sends pods as dry runs: they pass admission and are not stored.
 func runLoad(j job) (outcome, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", j.Kubeconfig)
+	clients, err := load.Clients(j.Kubeconfig, j.Clients)
 	if err != nil {
 		return outcome{}, err
 	}
-	config.QPS = -1
-	clients := make([]*http.Client, j.Clients)
-	for i := range clients {
-		// One connection each: HTTP/2 would put all on one.
-		own := rest.CopyConfig(config)
-		own.NextProtos = []string{"http/1.1"}
-		if clients[i], err = rest.HTTPClientFor(own); err != nil {
-			return outcome{}, err
-		}
-	}
-	url := config.Host + "/api/v1/namespaces/" + j.Namespace + "/pods?dryRun=All"
+	path := "/api/v1/namespaces/" + j.Namespace + "/pods?dryRun=All"
 	body := pod(j.Containers)
-	if _, err := send(clients, url, body, j.Warm); err != nil {
+	send := func(c *load.Client, _ int) error {
+		_, err := c.Do(http.MethodPost, path, body, http.StatusCreated)
+		return err
+	}
+	if _, err := load.Run(clients, j.Warm, send); err != nil {
 		return outcome{}, err
 	}
-	before, err := scrape(clients[0], config.Host)
+	before, err := scrape(clients[0])
 	if err != nil {
 		return outcome{}, err
 	}
-	begin := time.Now()
-	times, err := send(clients, url, body, j.Requests)
-	spent := time.Since(begin)
+	result, err := load.Run(clients, j.Requests, send)
 	if err != nil {
 		return outcome{}, err
 	}
-	after, err := scrape(clients[0], config.Host)
+	after, err := scrape(clients[0])
 	if err != nil {
 		return outcome{}, err
 	}
 	for name, s := range after {
 		after[name] = step{s.Seconds - before[name].Seconds, s.Count - before[name].Count}
 	}
-	slices.Sort(times)
-	return outcome{P50: times[len(times)/2], P99: times[len(times)*99/100], PerSecond: float64(len(times)) / spent.Seconds(), Metrics: after}, nil
-}
-
-func send(clients []*http.Client, url string, body []byte, requests int) ([]time.Duration, error) {
-	var mu sync.Mutex
-	var all []time.Duration
-	var errs []error
-	var wg sync.WaitGroup
-	for i, client := range clients {
-		n := requests / len(clients)
-		if i < requests%len(clients) {
-			n++
-		}
-		wg.Go(func() {
-			times := make([]time.Duration, 0, n)
-			for range n {
-				begin := time.Now()
-				if err := post(client, url, body); err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-					return
-				}
-				times = append(times, time.Since(begin))
-			}
-			mu.Lock()
-			all = append(all, times...)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	return all, errors.Join(errs...)
-}
-
-func post(client *http.Client, url string, body []byte) error {
-	res, err := client.Post(url, "application/json", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusCreated {
-		err = fmt.Errorf("%s: %s", res.Status, answer[:min(len(answer), 500)])
-	}
-	return err
+	return outcome{Result: result, Metrics: after}, nil
 }
 
 // pod is a pod of that many containers which every policy allows.
@@ -142,13 +85,8 @@ func pod(containers int) []byte {
 }
 
 // scrape reads how long each admission plugin of the API server has taken.
-func scrape(client *http.Client, host string) (map[string]step, error) {
-	res, err := client.Get(host + "/metrics")
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
+func scrape(client *load.Client) (map[string]step, error) {
+	text, err := client.Do(http.MethodGet, "/metrics", nil, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
