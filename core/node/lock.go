@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,12 +18,12 @@ import (
 // containers both would write, and off this machine, whose sockets, network and
 // service rules there is one set of. The kernel drops the locks with the
 // process, however it ends.
-func lockNode(data paths.Data, runDir string) (unlock func(), err error) {
-	unlockData, err := lockDir(data.Server(), "on "+string(data))
+func lockNode(ctx context.Context, data paths.Data, runDir string) (unlock func(), err error) {
+	unlockData, err := lockDir(ctx, data.Server(), "on "+string(data))
 	if err != nil {
 		return nil, err
 	}
-	unlockRun, err := lockDir(runDir, "on this machine")
+	unlockRun, err := lockDir(ctx, runDir, "on this machine")
 	if err != nil {
 		unlockData()
 		return nil, err
@@ -33,7 +34,7 @@ func lockNode(data paths.Data, runDir string) (unlock func(), err error) {
 	}, nil
 }
 
-func lockDir(dir, where string) (unlock func(), err error) {
+func lockDir(ctx context.Context, dir, where string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w; is %s on a disk that can be written? --data-dir chooses another one for the data", err, dir)
 	}
@@ -42,7 +43,7 @@ func lockDir(dir, where string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; is %s on a disk that can be written? --data-dir chooses another one for the data", err, dir)
 	}
-	if err := takeLock(f, where); err != nil {
+	if err := takeLock(ctx, f, where); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -60,8 +61,10 @@ const (
 	orphanPause    = 20 * time.Millisecond
 )
 
-func takeLock(f *os.File, where string) error {
+func takeLock(ctx context.Context, f *os.File, where string) error {
 	deadline := time.Now().Add(orphanPatience)
+	pause := time.NewTicker(orphanPause) // flock cannot be waited for with a bound
+	defer pause.Stop()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -77,9 +80,13 @@ func takeLock(f *os.File, where string) error {
 		case lives(pid):
 			return fmt.Errorf("another cleat server runs %s (process %d); stop it first", where, pid)
 		case time.Now().After(deadline):
-			return fmt.Errorf("the cleat server that ran %s (process %d) has ended, and a program that it started still holds the lock; `fuser` names it", where, pid)
+			return fmt.Errorf("the cleat server that ran %s (process %d) has ended, and a program that it started still holds the lock; `fuser %s` names it, end it and start again", where, pid, f.Name())
 		}
-		time.Sleep(orphanPause) // flock cannot be waited for with a bound
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the lock %s of a server that has ended: %w", f.Name(), context.Cause(ctx))
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,7 +17,7 @@ import (
 
 func TestLockNode(t *testing.T) {
 	data, run := paths.Data(t.TempDir()), t.TempDir()
-	unlock, err := lockNode(data, run)
+	unlock, err := lockNode(t.Context(), data, run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,12 +30,12 @@ func TestLockNode(t *testing.T) {
 		{"same data directory", data, t.TempDir(), "runs on " + string(data) + " (process "},
 		{"same machine", paths.Data(t.TempDir()), run, "runs on this machine (process "},
 	} {
-		if _, err := lockNode(tt.data, tt.run); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := lockNode(t.Context(), tt.data, tt.run); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
 	}
 	unlock()
-	if unlock, err = lockNode(data, run); err != nil {
+	if unlock, err = lockNode(t.Context(), data, run); err != nil {
 		t.Fatalf("after unlock: %v", err)
 	}
 	unlock()
@@ -60,7 +62,12 @@ func TestLockOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close()
-	unlock, err := lockNode(data, run)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := lockNode(stopped, data, run); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stop while it waits: got %v", err)
+	}
+	unlock, err := lockNode(t.Context(), data, run)
 	if err != nil {
 		t.Fatal(err)
 	}

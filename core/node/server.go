@@ -46,7 +46,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	unlock, err := lockNode(paths.Data(cfg.DataDir), paths.RunDir)
+	unlock, err := lockNode(ctx, paths.Data(cfg.DataDir), paths.RunDir)
 	if err != nil {
 		return err
 	}
