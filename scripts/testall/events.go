@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +36,26 @@ const worthSaying = 5
 type summary struct {
 	passed  int
 	failed  []string
+	reasons []string // what each of failed said, in short
 	skipped []string
+}
+
+// reasonLines is how many lines of a failed test are repeated at the end, where its
+// whole output is far away.
+const reasonLines = 20
+
+// said is the beginning of a test's own message, log or error: go test does not
+// tell one from the other.
+var said = regexp.MustCompile(`(?m)^ +[a-z0-9_]+_test\.go:\d+: .*$`)
+
+func reason(output []byte) string {
+	lines := said.FindAll(output, -1)
+	return string(bytes.Join(lines[:min(reasonLines, len(lines))], []byte("\n")))
+}
+
+func (s *summary) fail(name string, output []byte) {
+	s.failed = append(s.failed, name)
+	s.reasons = append(s.reasons, reason(output))
 }
 
 func (s *summary) add(prefix string, other summary) {
@@ -43,6 +63,7 @@ func (s *summary) add(prefix string, other summary) {
 	for _, name := range other.failed {
 		s.failed = append(s.failed, prefix+": "+name)
 	}
+	s.reasons = append(s.reasons, other.reasons...)
 	for _, name := range other.skipped {
 		s.skipped = append(s.skipped, prefix+": "+name)
 	}
@@ -80,8 +101,8 @@ func (s step) run(ctx context.Context, w io.Writer) (summary, error) {
 // for whatever fails, all that it said.
 func collect(r io.Reader, w io.Writer) (summary, error) {
 	var got summary
-	said := map[string]*bytes.Buffer{} // by package, test
-	failedTests := map[string]bool{}   // packages with a failed test
+	outputs := map[string]*bytes.Buffer{} // by package, test
+	failedTests := map[string]bool{}      // packages with a failed test
 	events := json.NewDecoder(r)
 	for {
 		var e event
@@ -96,10 +117,10 @@ func collect(r io.Reader, w io.Writer) (summary, error) {
 		key := e.Package + " " + e.Test
 		switch e.Action {
 		case "output", "build-output":
-			if said[key] == nil {
-				said[key] = &bytes.Buffer{}
+			if outputs[key] == nil {
+				outputs[key] = &bytes.Buffer{}
 			}
-			said[key].WriteString(e.Output)
+			outputs[key].WriteString(e.Output)
 		case "pass":
 			if e.Test != "" {
 				got.passed++
@@ -107,27 +128,29 @@ func collect(r io.Reader, w io.Writer) (summary, error) {
 			if e.Test == "" || e.Elapsed >= worthSaying {
 				fmt.Fprintf(w, "ok    %s %.1fs\n", strings.TrimSpace(key), e.Elapsed)
 			}
-			delete(said, key)
+			delete(outputs, key)
 		case "skip":
 			if e.Test != "" {
 				got.skipped = append(got.skipped, key)
 			}
-			delete(said, key)
+			delete(outputs, key)
 		case "fail", "build-fail":
-			if b := said[key]; b != nil {
-				fmt.Fprintf(w, "%s", b.Bytes())
+			var output []byte
+			if b := outputs[key]; b != nil {
+				output = b.Bytes()
+				fmt.Fprintf(w, "%s", output)
 			}
 			switch {
 			case e.Test != "":
 				failedTests[e.Package] = true
-				got.failed = append(got.failed, key)
+				got.fail(key, output)
 			case e.Action == "fail":
 				fmt.Fprintf(w, "FAIL  %s %.1fs\n", e.Package, e.Elapsed)
 				if !failedTests[e.Package] {
-					got.failed = append(got.failed, e.Package)
+					got.fail(e.Package, output)
 				}
 			}
-			delete(said, key)
+			delete(outputs, key)
 		}
 	}
 }

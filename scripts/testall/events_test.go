@@ -13,6 +13,7 @@ func TestCollect(t *testing.T) {
 {"Action":"output","Package":"p","Test":"TestA","Output":"quiet\n"}
 {"Action":"pass","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestB","Output":"loud\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:7: one is\n        not two\n"}
 {"Action":"fail","Package":"p","Test":"TestB"}
 {"Action":"fail","Package":"p","Elapsed":1.5}
 {"Action":"pass","Package":"q","Test":"TestC/one"}
@@ -29,6 +30,9 @@ func TestCollect(t *testing.T) {
 	}
 	if got.passed != 2 || !slices.Equal(got.failed, []string{"p TestB", "r"}) || !slices.Equal(got.skipped, []string{"q TestD"}) {
 		t.Errorf("got %+v", got)
+	}
+	if want := []string{"    b_test.go:7: one is", ""}; !slices.Equal(got.reasons, want) {
+		t.Errorf("reasons are %q, want %q", got.reasons, want)
 	}
 	for want, present := range map[string]bool{"loud": true, "quiet": false, "ok    q": true, "FAIL  p": true, "r.go:1: no": true} {
 		if strings.Contains(out.String(), want) != present {

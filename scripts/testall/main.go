@@ -78,8 +78,11 @@ func run(ctx context.Context, ldflags, only string) (code int, err error) {
 	if os.Geteuid() != 0 {
 		fmt.Printf("the cluster tests, %s %s, were left out: they need root\n", strings.Join(clusterTests[:], " "), conformance)
 	}
-	for _, name := range total.failed {
+	for i, name := range total.failed {
 		fmt.Println("failed:", name)
+		if total.reasons[i] != "" {
+			fmt.Println(total.reasons[i])
+		}
 	}
 	for _, name := range total.skipped {
 		fmt.Println("skipped:", name)

@@ -54,7 +54,8 @@ func takeSnapshot(t *testing.T, m *lab.Machine) snapshot {
 			all = strings.Split(strings.TrimSpace(out), "\n")
 		}
 		slices.Sort(all)
-		s[what] = slices.Compact(all)
+		// A process that has ended but is not yet waited for has no command line.
+		s[what] = slices.DeleteFunc(slices.Compact(all), func(one string) bool { return one == "" })
 	}
 	return s
 }
@@ -240,13 +241,7 @@ func (l life) run(t *testing.T) {
 	if !l.alone {
 		n.Must(t, "sh", "-c", stranger)
 	}
-	lab.Eventually(t, podPatience, "addresses of the machine", func() error {
-		out, err := n.Run("ip", "-6", "addr", "show", "tentative")
-		if err == nil && out != "" {
-			err = errors.New(out)
-		}
-		return err
-	})
+	n.awaitAddresses(t)
 	first := takeSnapshot(t, n.Machine)
 	install := func() {
 		n.CopyFile(t, artefact(t, "CLEAT_TEST_IMAGES", "build/test-images.tar"), l.data+"/agent/images/test-images.tar", 0o644)
@@ -271,7 +266,7 @@ func (l life) run(t *testing.T) {
 	install()
 	n.apply(t, "default", workload)
 	n.awaitWork(t)
-	n.Start(t, "exec", "kubectl", "exec", "long", "--", "sleep", "900001")
+	client := n.Start(t, "exec", "kubectl", "exec", "long", "--", "sleep", "900001")
 	eventuallyPrints(t, n.Machine, podPatience, "sleep 900001", "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline; echo; done | grep -v kubectl`)
 	for what, lines := range takeSnapshot(t, n.Machine) {
 		if what != "programs and links" && slices.Equal(lines, first[what]) {
@@ -283,6 +278,11 @@ func (l life) run(t *testing.T) {
 		if err := n.server.Wait(t, podPatience); err == nil {
 			t.Error("cleat server ended well after SIGKILL")
 		}
+		// What ends and settles by itself must not look like the dry run's doing.
+		if err := client.Wait(t, podPatience); err == nil {
+			t.Error("kubectl exec ended well after the server was killed")
+		}
+		n.awaitAddresses(t)
 		before := takeSnapshot(t, n.Machine)
 		if out, err := n.Run("cleat", "uninstall"); err == nil || !strings.Contains(err.Error(), "--yes") {
 			t.Errorf("uninstall without a terminal: %v\n%s", err, out)
@@ -328,6 +328,19 @@ func (l life) run(t *testing.T) {
 	do("cleat", "uninstall", "--yes", "--data-dir", l.data)
 	do("cleat", "uninstall", "--yes")
 	first.compare(t, "after another uninstall", takeSnapshot(t, n.Machine))
+}
+
+// awaitAddresses waits until the kernel has made sure that no neighbour has the machine's
+// addresses, which changes how they are listed.
+func (n *node) awaitAddresses(t *testing.T) {
+	t.Helper()
+	lab.Eventually(t, podPatience, "addresses of the machine", func() error {
+		out, err := n.Run("ip", "-6", "addr", "show", "tentative")
+		if err == nil && out != "" {
+			err = errors.New(out)
+		}
+		return err
+	})
 }
 
 // awaitWork waits until everything in the workload does its work.
