@@ -44,6 +44,7 @@ func Driver(log *slog.Logger) func(ctx context.Context, socket string, plan host
 		if err := checkFile(ctx, plan.Endpoint); err != nil {
 			return err
 		}
+		quirks.ServeKine("sqlite", openSQLite)
 		return run(ctx, socket, plan)
 	}
 }

@@ -23,6 +23,7 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	quirks.MendKineMigration() // as the server does
+	quirks.ServeKine("sqlite", openSQLite)
 	os.Exit(m.Run())
 }
 

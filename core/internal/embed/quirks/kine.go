@@ -3,7 +3,13 @@ package quirks
 import (
 	"strings"
 	"sync/atomic"
+
+	"github.com/k3s-io/kine/pkg/drivers"
 )
+
+// ServeKine makes kine open databases of scheme with open, in place of its own way.
+// Call it before kine listens.
+func ServeKine(scheme string, open drivers.Constructor) { drivers.Register(scheme, open) }
 
 // kineListener is who HearKine told last.
 var kineListener atomic.Pointer[func(reason string)]
