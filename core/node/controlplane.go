@@ -37,7 +37,7 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 	if err != nil {
 		return nil, err
 	}
-	return apiserver.New(cfg, files, func(ctx context.Context) error {
+	return apiserver.New(cfg, files, embedapiserver.LateHooks, func(ctx context.Context) error {
 		plan := store.Plan()
 		return program.Run(ctx, embedapiserver.Datastore{
 			Endpoints:      []string{datastore.Endpoint},
@@ -78,7 +78,9 @@ func unitNotReady(u kernel.Status) error {
 type runFunc = func(ctx context.Context) error
 
 func newScheduler(cfg *config.Config, keys pki.Files, store *datastore.Component) (run runFunc, standby func() bool, err error) {
-	program, err := embedscheduler.New(scheduler.Args(cfg, keys.Scheduler))
+	program, err := embedscheduler.New(scheduler.Args(cfg, scheduler.Files{
+		Kubeconfig: keys.Scheduler, ServingCert: keys.Loopback.Cert, ServingKey: keys.Loopback.Key,
+	}))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,6 +93,7 @@ func newControllerManager(cfg *config.Config, keys pki.Files, store *datastore.C
 		Kubeconfig: keys.ControllerManager, ServiceAccountKey: keys.ServiceAccount,
 		ServerCA: keys.ServerCA.Cert, ServerCAKey: keys.ServerCA.Key,
 		ClientCA: keys.ClientCA.Cert, ClientCAKey: keys.ClientCA.Key,
+		ServingCert: keys.Loopback.Cert, ServingKey: keys.Loopback.Key,
 	}))
 	if err != nil {
 		return nil, nil, err

@@ -105,7 +105,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		CNI: needs.cni, ProxyMode: kubeproxy.Mode(cfg), Deploy: needs.deploy,
 		Flannel: flannelDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
 		Client:  func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
-	}, kubeletUnit, needs.plugins)
+	}, joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
 
 	if cfg.DisableKubeProxy {
 		return nil

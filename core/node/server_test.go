@@ -85,7 +85,7 @@ func TestBootOrder(t *testing.T) {
 		{"kubelet", "join", "it has its identity from there"},
 		{"kubelet", "containerd", ""},
 		{"kubelet", "images", "the first pod needs the pause image"},
-		{"network", "kubelet", "the Node has the pods' addresses"},
+		{"network", "join", "it may read the Node from then on"},
 		{"network", "plugins", "a plugin decides what it is"},
 		{"kubeproxy", "join", ""},
 	} {

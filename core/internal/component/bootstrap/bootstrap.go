@@ -237,7 +237,11 @@ func (b *Bootstrap) found(ctx context.Context, store Store, secret *secret, disk
 	if err := b.accept(id, disk, secret); err != nil {
 		return nil, nil, false, err
 	}
-	if record, err = seal(id, secret.token.Password, b.rounds); err != nil {
+	rounds := b.rounds
+	if secret.from == fromGenerator {
+		rounds = min(rounds, minRounds)
+	}
+	if record, err = seal(id, secret.token.Password, rounds); err != nil {
 		return nil, nil, false, err
 	}
 	// A made-up token is on disk before the record that only it opens: a crash

@@ -28,8 +28,8 @@ const (
 
 	recordVersion = 1
 	kdfPBKDF2     = "pbkdf2-hmac-sha256"
-	kdfRounds     = 600_000
-	minRounds     = 100_000
+	kdfRounds     = 600_000    // for a token that somebody chose
+	minRounds     = 100_000    // for a random one, which cannot be guessed in any case
 	maxRounds     = 10_000_000 // bounds what a hostile record makes us compute
 	saltLen       = 16
 	keyLen        = 32

@@ -20,6 +20,8 @@ type Files struct {
 	ClientCA          string // signs client certificates asked for by CSR objects
 	ClientCAKey       string
 	ServerCAKey       string // signs kubelet serving certificates
+
+	ServingCert, ServingKey string // of its port on loopback
 }
 
 // Args are the arguments of the embedded controller manager. Leader election
@@ -50,6 +52,8 @@ func Args(cfg *config.Config, f Files) []string {
 		"secure-port":                                     "10257",
 		"service-account-private-key-file":                f.ServiceAccountKey,
 		"service-cluster-ip-range":                        strings.Join(cfg.ServiceCIDR, ","),
+		"tls-cert-file":                                   f.ServingCert,
+		"tls-private-key-file":                            f.ServingKey,
 		"use-service-account-credentials":                 "true",
 	}
 	return componentargs.Merge(args, cfg.KubeControllerManagerArg)

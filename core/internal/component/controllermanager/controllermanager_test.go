@@ -16,6 +16,7 @@ func TestArgs(t *testing.T) {
 	files := Files{
 		Kubeconfig: "/c.kubeconfig", ServiceAccountKey: "/service.key",
 		ServerCA: "/server-ca.crt", ServerCAKey: "/server-ca.key", ClientCA: "/client-ca.crt", ClientCAKey: "/client-ca.key",
+		ServingCert: "/serving.crt", ServingKey: "/serving.key",
 	}
 	want := []string{
 		"--allocate-node-cidrs=true",
@@ -42,6 +43,8 @@ func TestArgs(t *testing.T) {
 		"--secure-port=10257",
 		"--service-account-private-key-file=/service.key",
 		"--service-cluster-ip-range=10.43.0.0/16,fd02::/112",
+		"--tls-cert-file=/serving.crt",
+		"--tls-private-key-file=/serving.key",
 		"--use-service-account-credentials=true",
 	}
 	if diff := cmp.Diff(want, Args(cfg, files)); diff != "" {

@@ -1,6 +1,8 @@
 package pki
 
 import (
+	"net/netip"
+
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
 )
@@ -16,6 +18,7 @@ type Files struct {
 	ServiceAccount  string // private key: --service-account-signing-key-file and -key-file
 
 	Serving       Pair // the API server's and supervisor's listener: --tls-cert-file
+	Loopback      Pair // of what answers on 127.0.0.1 alone, for its health and metrics
 	KubeletClient Pair // --kubelet-client-certificate
 	FrontProxy    Pair // --proxy-client-cert-file
 	AdminCert     Pair
@@ -57,6 +60,7 @@ func FilesOf(data paths.Data) Files {
 		ServiceAccount:  data.TLS(certs.ServiceAccountKey),
 
 		Serving:       leaf("serving-kube-apiserver"),
+		Loopback:      leaf("serving-loopback"),
 		KubeletClient: leaf("client-kube-apiserver"),
 		FrontProxy:    leaf("client-auth-proxy"),
 		AdminCert:     leaf("client-admin"),
@@ -98,6 +102,11 @@ func identities(f Files, serving certs.Leaf) []identity {
 	}
 	return []identity{
 		{serverCA, f.Serving, serving, ""},
+		// Without one, scheduler and controller manager each make two RSA keys at
+		// every start, half a second of a processor.
+		{serverCA, f.Loopback, certs.Leaf{
+			CommonName: "localhost", Server: true, DNSNames: []string{"localhost"}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})},
+		}, ""},
 		// The API server reaches into every kubelet for logs and exec.
 		{clientCA, f.KubeletClient, client(UserAPIServer, groupMasters), ""},
 		{requestHeaderCA, f.FrontProxy, client(UserFrontProxy), ""},

@@ -11,20 +11,28 @@ import (
 
 const readyzURL = "https://127.0.0.1:10259/readyz"
 
+// Files are the paths the scheduler reads.
+type Files struct {
+	Kubeconfig              string
+	ServingCert, ServingKey string // of its port on loopback
+}
+
 // Args are the arguments of the embedded scheduler. Leader election is not
 // among them: core/node holds the lease where several servers share a store,
 // because upstream's ends the process when it is told to stop.
-func Args(cfg *config.Config, kubeconfig string) []string {
+func Args(cfg *config.Config, f Files) []string {
 	return componentargs.Merge(map[string]string{
-		"authentication-kubeconfig": kubeconfig,
-		"authorization-kubeconfig":  kubeconfig,
+		"authentication-kubeconfig": f.Kubeconfig,
+		"authorization-kubeconfig":  f.Kubeconfig,
 		"bind-address":              "127.0.0.1",
 		"kube-api-burst":            "1000",
 		"kube-api-qps":              "500",
-		"kubeconfig":                kubeconfig,
+		"kubeconfig":                f.Kubeconfig,
 		"leader-elect":              "false",
 		"profiling":                 "false",
 		"secure-port":               "10259",
+		"tls-cert-file":             f.ServingCert,
+		"tls-private-key-file":      f.ServingKey,
 	}, cfg.KubeSchedulerArg)
 }
 

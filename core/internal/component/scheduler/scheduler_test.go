@@ -11,6 +11,7 @@ import (
 
 func TestArgs(t *testing.T) {
 	cfg := &config.Config{}
+	files := Files{Kubeconfig: "/s.kubeconfig", ServingCert: "/serving.crt", ServingKey: "/serving.key"}
 	want := []string{
 		"--authentication-kubeconfig=/s.kubeconfig",
 		"--authorization-kubeconfig=/s.kubeconfig",
@@ -21,12 +22,14 @@ func TestArgs(t *testing.T) {
 		"--leader-elect=false",
 		"--profiling=false",
 		"--secure-port=10259",
+		"--tls-cert-file=/serving.crt",
+		"--tls-private-key-file=/serving.key",
 	}
-	if diff := cmp.Diff(want, Args(cfg, "/s.kubeconfig")); diff != "" {
+	if diff := cmp.Diff(want, Args(cfg, files)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	cfg.KubeSchedulerArg = []string{"profiling=true"}
-	if got := Args(cfg, "/s.kubeconfig"); !slices.Contains(got, "--profiling=true") || slices.Contains(got, "--profiling=false") {
+	if got := Args(cfg, files); !slices.Contains(got, "--profiling=true") || slices.Contains(got, "--profiling=false") {
 		t.Errorf("the operator's value does not replace ours: %q", got)
 	}
 }

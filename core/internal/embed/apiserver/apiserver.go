@@ -20,6 +20,7 @@ import (
 	"k8s.io/kubernetes/plugin/pkg/admission/limitranger"
 
 	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 )
 
 // Server is an API server whose arguments were accepted.
@@ -101,6 +102,7 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 	storage.Transport.KeyFile = store.KeyFile
 	if store.CompactsItself {
 		storage.CompactionInterval = 0
+		quirks.ShareDatastoreClient()
 	}
 
 	completed, err := s.options.Complete(ctx)
@@ -133,6 +135,9 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 		if err := chain.GenericAPIServer.AddReadyzChecks(c); err != nil {
 			return fmt.Errorf("check %s: %w", c.ID, err)
 		}
+	}
+	if err := chain.GenericAPIServer.AddPostStartHook(foundingHook, found); err != nil {
+		return fmt.Errorf("founding hook: %w", err)
 	}
 	prepared, err := chain.PrepareRun()
 	if err != nil {
