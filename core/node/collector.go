@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 	"unsafe"
 
 	"github.com/prometheus/procfs"
@@ -14,23 +16,35 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// The garbage collector's settings. A start allocates some 600 MiB, most of it
-// once and for all, so collecting it on the way is a tenth of a start's work for
-// little; afterwards memory that lies idle is worth more than time.
+// The garbage collector's settings. While the server starts or works, time is worth
+// more than memory; while it idles, the other way round. A start allocates some
+// 600 MiB, most of it once and for all, and collecting it on the way is a tenth of
+// a start's work for little.
 const (
-	startHeap     = 448 << 20 // bytes that a start may take before it collects
-	startMemory   = 1 << 30   // of a machine that can spare them
-	steadyPercent = 60        // GOGC once the server is ready
+	startHeap   = 448 << 20 // bytes that a start may take before it collects
+	startMemory = 1 << 30   // of a machine that can spare them
+
+	busyPercent = 200 // GOGC, within half of the machine's memory
+	idlePercent = 60
+	busyRate    = 16 << 20 // bytes allocated in a second; an idle server takes 1 or 2 MiB
+	busyAfter   = 2        // seconds in a row
+	idleAfter   = 10
 )
 
-// easeStart keeps the garbage collector out of a start, within bounds, and sets it
-// to be sparing with memory when all units are ready. GOGC and GOMEMLIMIT, where
-// an operator sets them, are left alone. stop waits for what it began.
-func easeStart(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (stop func()) {
+// collector sets the garbage collector to what the server does.
+type collector struct {
+	log       *slog.Logger
+	allocated func() uint64 // bytes since the process began
+	tick      <-chan time.Time
+}
+
+// easeCollector keeps the garbage collector out of the way of a start and of work,
+// within bounds, and has it be sparing with memory otherwise. GOGC and GOMEMLIMIT,
+// where an operator sets them, are left alone. stop waits for what it began.
+func easeCollector(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
-	none := debug.SetMemoryLimit(-1)
 	if memory() >= startMemory {
 		debug.SetMemoryLimit(startHeap)
 		debug.SetGCPercent(-1)
@@ -39,20 +53,60 @@ func easeStart(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (stop fu
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := k.WaitReady(ctx)
-		debug.SetGCPercent(steadyPercent)
-		debug.SetMemoryLimit(none)
-		if err == nil {
-			debug.FreeOSMemory()
-			if err := letGoOfProgram(); err != nil {
-				log.Debug("the program's pages stay mapped", "reason", err)
-			}
+		ready := k.WaitReady(ctx)
+		if half := memory() / 2; half > 0 {
+			debug.SetMemoryLimit(half)
 		}
+		debug.SetGCPercent(busyPercent)
+		if ready != nil {
+			return
+		}
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		collector{log: log, allocated: allocated, tick: ticker.C}.follow(ctx)
 	}()
 	return func() {
 		cancel()
 		<-done
 	}
+}
+
+// follow changes the settings with what the server does. It begins with a busy one.
+func (c collector) follow(ctx context.Context) {
+	busy, others, last := true, 0, c.allocated()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.tick:
+		}
+		now := c.allocated()
+		if (now-last > busyRate) == busy {
+			others = 0
+		} else {
+			others++
+		}
+		last = now
+		switch {
+		case busy && others == idleAfter:
+			busy, others = false, 0
+			debug.SetGCPercent(idlePercent)
+			debug.FreeOSMemory()
+			if err := letGoOfProgram(); err != nil {
+				c.log.Debug("the program's pages stay mapped", "reason", err)
+			}
+		case !busy && others == busyAfter:
+			busy, others = true, 0
+			debug.SetGCPercent(busyPercent)
+		}
+	}
+}
+
+// allocated is how many bytes this process has allocated so far.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // letGoOfProgram unmaps the pages of the program's own file: what only a start

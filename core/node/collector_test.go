@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/kernel"
 )
@@ -26,7 +27,7 @@ func (u readyAtOnce) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-func TestEaseStart(t *testing.T) {
+func TestEaseCollector(t *testing.T) {
 	before, _ := settings()
 	t.Cleanup(func() { debug.SetGCPercent(before); debug.SetMemoryLimit(math.MaxInt64) })
 	log := slog.New(slog.DiscardHandler)
@@ -37,7 +38,7 @@ func TestEaseStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	stop := easeStart(ctx, k, log)
+	stop := easeCollector(ctx, k, log)
 	go func() { ended <- k.Run(ctx) }()
 	percent, limit := settings()
 	if percent != -1 || limit != startHeap {
@@ -48,8 +49,8 @@ func TestEaseStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	if percent, limit := settings(); percent != steadyPercent || limit != math.MaxInt64 {
-		t.Errorf("when ready GOGC is %d and the limit %d, want %d and none", percent, limit, steadyPercent)
+	if percent, limit := settings(); percent != busyPercent || limit != memory()/2 {
+		t.Errorf("when ready GOGC is %d and the limit %d, want %d and half of the memory", percent, limit, busyPercent)
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -58,10 +59,57 @@ func TestEaseStart(t *testing.T) {
 
 	t.Setenv("GOGC", "77")
 	debug.SetGCPercent(77)
-	easeStart(t.Context(), k, log)()
+	easeCollector(t.Context(), k, log)()
 	if percent, _ := settings(); percent != 77 {
 		t.Errorf("an operator's GOGC of 77 became %d", percent)
 	}
+}
+
+func TestCollectorFollows(t *testing.T) {
+	before, _ := settings()
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	debug.SetGCPercent(busyPercent)
+	tick := make(chan time.Time)
+	values := make(chan uint64)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		collector{log: slog.New(slog.DiscardHandler), allocated: func() uint64 { return <-values }, tick: tick}.follow(ctx)
+	}()
+	var bytes uint64
+	values <- bytes
+	for i, step := range []struct {
+		seconds int
+		rate    uint64
+		want    int
+	}{
+		{idleAfter - 1, 1 << 20, busyPercent}, // the start may go on
+		{1, 2 * busyRate, busyPercent},        // as here
+		{idleAfter, 1 << 20, idlePercent},
+		{busyAfter - 1, 2 * busyRate, idlePercent}, // a moment's work
+		{5, 1 << 20, idlePercent},
+		{busyAfter, 2 * busyRate, busyPercent},
+		{30, 2 * busyRate, busyPercent},
+		{idleAfter, 0, idlePercent},
+	} {
+		for range step.seconds {
+			bytes += step.rate
+			tick <- time.Time{}
+			values <- bytes
+		}
+		for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+			percent, _ := settings()
+			if percent == step.want {
+				break
+			}
+			if time.Since(begin) > 10*time.Second {
+				t.Fatalf("step %d: GOGC is %d, want %d", i, percent, step.want)
+			}
+		}
+	}
+	cancel()
+	<-done
 }
 
 func TestMemory(t *testing.T) {

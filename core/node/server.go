@@ -58,7 +58,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	stopEasing := easeStart(ctx, k, logger)
+	stopEasing := easeCollector(ctx, k, logger)
 	defer stopEasing()
 	stopTelling := tellService(k, manager, logger)
 	defer func() { stopTelling(err) }()
