@@ -178,7 +178,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		return k, all, nil
 	}
 	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
-		plugins: pluginsUnit, server: apiserverUnit,
+		plugins: pluginsUnit, server: supervisorUnit,
 		cni:       host,
 		serverURL: func() (string, error) { return cfg.ServerURL(), nil },
 		token: func() (token.Token, error) {

@@ -81,7 +81,7 @@ func TestBootOrder(t *testing.T) {
 		{"deployer", "apiserver", ""},
 		{"deployer", "plugins", "a plugin renders"},
 		{"images", "containerd", "it imports them"},
-		{"join", "apiserver", ""},
+		{"join", "supervisor", "it asks there, and nobody else"},
 		{"kubelet", "join", "it has its identity from there"},
 		{"kubelet", "containerd", ""},
 		{"kubelet", "images", "the first pod needs the pause image"},

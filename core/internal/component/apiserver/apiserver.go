@@ -22,14 +22,15 @@ type Component struct {
 	cfg   *config.Config
 	files Files
 	late  []string
+	open  func()
 	run   func(ctx context.Context) error
 }
 
 // New returns the unit; run runs the API server until its context is done and
 // has the supervisor serve it meanwhile. late are checks of its /readyz that
-// nobody needs to wait for.
-func New(cfg *config.Config, files Files, late []string, run func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, files: files, late: late, run: run}
+// nobody needs to wait for; open is called just before the unit is ready.
+func New(cfg *config.Config, files Files, late []string, open func(), run func(ctx context.Context) error) *Component {
+	return &Component{cfg: cfg, files: files, late: late, open: open, run: run}
 }
 
 // Run runs the API server; it is ready when /readyz, asked on the port that
@@ -47,7 +48,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer probe.Close()
-	return kernel.RunProbed(ctx, ready, c.run, 50*time.Millisecond, probe.Check)
+	return kernel.RunProbed(ctx, func() { c.open(); ready() }, c.run, 50*time.Millisecond, probe.Check)
 }
 
 // Check asks the API server how it is.

@@ -27,6 +27,7 @@ type port struct {
 	component *Component
 	files     Files
 	late      atomic.Bool
+	open      atomic.Bool
 	healthy   atomic.Bool
 	asked     atomic.Int32
 }
@@ -68,7 +69,7 @@ func newPort(t *testing.T, run func(ctx context.Context) error) *port {
 		t.Fatalf("address %v", server.Listener.Addr())
 	}
 	cfg := &config.Config{Options: config.Options{BindAddress: "127.0.0.1", HTTPSListenPort: address.Port}}
-	p.component = New(cfg, p.files, []string{"poststarthook/late"}, run)
+	p.component = New(cfg, p.files, []string{"poststarthook/late"}, func() { p.open.Store(true) }, run)
 	return p
 }
 
@@ -99,6 +100,9 @@ func TestReadyWhenReadyzSaysSo(t *testing.T) {
 	p.healthy.Store(true)
 	p.late.Store(true)
 	stop := kerneltest.Run(t, p.component)
+	if !p.open.Load() {
+		t.Error("the unit is ready and the port was not told to open")
+	}
 	if got := p.asked.Load(); got < 3 {
 		t.Errorf("ready after %d answers, the first two of which were failures", got)
 	}

@@ -66,6 +66,8 @@ type Supervisor struct {
 	api    atomic.Pointer[http.Handler]
 	sni    sync.Map // server name -> *tls.Certificate
 	addr   atomic.Pointer[net.TCPAddr]
+	open   chan struct{} // closed when the API server is ready for the first time
+	opened sync.Once
 }
 
 // New makes the unit.
@@ -76,8 +78,11 @@ func New(o Options) *Supervisor {
 	if o.Units == nil {
 		o.Units = func() []kernel.Status { return nil }
 	}
-	return &Supervisor{Options: o, limits: standard(), local: sameMachine}
+	return &Supervisor{Options: o, limits: standard(), local: sameMachine, open: make(chan struct{})}
 }
+
+// Open lets this machine's own node through to the API server, which must be ready.
+func (s *Supervisor) Open() { s.opened.Do(func() { close(s.open) }) }
 
 // SetHandler makes h answer everything that is not the supervisor's own; with
 // nil such requests get 503 again.
@@ -195,6 +200,9 @@ func (s *Supervisor) split(own *api) http.Handler {
 			own.ServeHTTP(w, r)
 			return
 		}
+		if s.ownNode(r) && !s.awaitOpen(r.Context()) {
+			return // nobody reads an answer any more
+		}
 		h := s.api.Load()
 		switch {
 		case r.URL.Path == pathReadyz:
@@ -208,6 +216,37 @@ func (s *Supervisor) split(own *api) http.Handler {
 			joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
 		}
 	})
+}
+
+// holdAtMost is how long a request of this machine's kubelet waits for the API
+// server before it gets 503 like any other.
+const holdAtMost = 30 * time.Second
+
+// ownNode reports whether a request says that it is the kubelet's of this machine.
+// Whoever says so wrongly waits, that is all.
+func (s *Supervisor) ownNode(r *http.Request) bool {
+	return r.TLS != nil && len(r.TLS.PeerCertificates) > 0 &&
+		r.TLS.PeerCertificates[0].Subject.CommonName == joinapi.NodeUser(s.Config.NodeName)
+}
+
+// awaitOpen holds a request until the API server is ready, holdAtMost at most, and
+// reports whether somebody still waits for the answer. The kubelet starts beside
+// the API server, and after a refusal it would ask again only a second later.
+func (s *Supervisor) awaitOpen(ctx context.Context) bool {
+	select {
+	case <-s.open:
+		return true
+	default:
+	}
+	timeout := time.NewTimer(holdAtMost)
+	defer timeout.Stop()
+	select {
+	case <-s.open:
+	case <-timeout.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // leftover bounds what the server still does for a request whose handler is
