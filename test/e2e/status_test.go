@@ -250,8 +250,8 @@ func testReadyzOfBoot(t *testing.T, n *node) {
 		case status != "503":
 			t.Errorf("/readyz: %s %s", status, body)
 		}
-		early = early || strings.Contains(body, "[+]unit-pki ok\n") && strings.Contains(body, "[-]unit-kubelet failed: waiting for join\n")
-		late = late || strings.Contains(body, "[+]unit-apiserver ok\n") && strings.Contains(body, "[-]unit-kubelet failed: ")
+		early = early || strings.Contains(body, "[+]unit-pki ok\n") && strings.Contains(body, "[-]unit-scheduler failed: waiting for apiserver\n")
+		late = late || strings.Contains(body, "[+]unit-apiserver ok\n") && strings.Contains(body, "[-]unit-kubeproxy failed: ")
 		return errors.New(body)
 	})
 	if !early || !late {

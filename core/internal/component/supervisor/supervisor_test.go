@@ -49,6 +49,47 @@ func TestHandlerComesAndGoes(t *testing.T) {
 	}
 }
 
+// TestOwnNodeWaits holds the kubelet of this machine until the port opens, and
+// nobody else.
+func TestOwnNodeWaits(t *testing.T) {
+	h := start(t)
+	h.SetHandler(http.NotFoundHandler())
+	own := h.client(h.clientCert(h.id.Client, joinapi.NodeUser(h.Config.NodeName), "system:nodes"))
+	ask := func(ctx context.Context, client *http.Client) (status int, err error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url+"/api", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		return res.StatusCode, res.Body.Close()
+	}
+	for name, client := range map[string]*http.Client{
+		"nobody": h.client(nil), "another node": h.client(h.clientCert(h.id.Client, joinapi.NodeUser("another"), "system:nodes")),
+	} {
+		if status, err := ask(t.Context(), client); status != http.StatusNotFound {
+			t.Errorf("%s: %d, %v; want the API server's answer", name, status, err)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if status, err := ask(short, own); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the own node: %d, %v; want it to wait", status, err)
+	}
+	waiting := make(chan int, 1)
+	go func() {
+		status, _ := ask(t.Context(), own)
+		waiting <- status
+	}()
+	h.Open()
+	h.Open()
+	if status := <-waiting; status != http.StatusNotFound {
+		t.Errorf("the own node, once the port is open: %d", status)
+	}
+}
+
 func TestHandlerSwapUnderLoad(t *testing.T) {
 	h := start(t)
 	stop := make(chan struct{})

@@ -44,5 +44,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
-	return kcmapp.Run(ctx, config.Complete())
+	err = kcmapp.Run(ctx, config.Complete())
+	if ctx.Err() != nil {
+		return nil // a start that was told to stop calls that an error, of many kinds
+	}
+	return err
 }
