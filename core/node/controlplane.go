@@ -37,7 +37,7 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 	if err != nil {
 		return nil, err
 	}
-	return apiserver.New(cfg, files, embedapiserver.LateHooks, super.Open, func(ctx context.Context) error {
+	return apiserver.New(cfg, files, super.Open, func(ctx context.Context) error {
 		plan := store.Plan()
 		return program.Run(ctx, embedapiserver.Datastore{
 			Endpoints:      []string{datastore.Endpoint},

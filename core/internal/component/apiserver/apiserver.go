@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,21 +20,20 @@ import (
 type Component struct {
 	cfg   *config.Config
 	files Files
-	late  []string
 	open  func()
 	run   func(ctx context.Context) error
 }
 
 // New returns the unit; run runs the API server until its context is done and
-// has the supervisor serve it meanwhile. late are checks of its /readyz that
-// nobody needs to wait for; open is called just before the unit is ready.
-func New(cfg *config.Config, files Files, late []string, open func(), run func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, files: files, late: late, open: open, run: run}
+// has the supervisor serve it meanwhile; open is called just before the unit is
+// ready.
+func New(cfg *config.Config, files Files, open func(), run func(ctx context.Context) error) *Component {
+	return &Component{cfg: cfg, files: files, open: open, run: run}
 }
 
 // Run runs the API server; it is ready when /readyz, asked on the port that
-// every client uses, says so of everything but the late checks and the units,
-// most of which wait for this one.
+// every client uses, says so of everything but the units, most of which wait
+// for this one.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := os.MkdirAll(filepath.Dir(c.files.AuthenticationConfig), 0o700); err != nil {
 		return fmt.Errorf("authentication configuration: %w", err)
@@ -43,7 +41,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := os.WriteFile(c.files.AuthenticationConfig, []byte(authenticationConfig), 0o600); err != nil {
 		return fmt.Errorf("authentication configuration: %w", err)
 	}
-	probe, err := c.prober(append([]string{healthprobe.UnitGroup}, c.late...)...)
+	probe, err := c.prober()
 	if err != nil {
 		return err
 	}
@@ -53,7 +51,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 
 // Check asks the API server how it is.
 func (c *Component) Check(ctx context.Context) error {
-	probe, err := c.prober(healthprobe.UnitGroup)
+	probe, err := c.prober()
 	if err != nil {
 		return err
 	}
@@ -61,8 +59,7 @@ func (c *Component) Check(ctx context.Context) error {
 	return probe.Check(ctx)
 }
 
-// prober asks for all checks but those excluded.
-func (c *Component) prober(excluded ...string) (*healthprobe.Prober, error) {
+func (c *Component) prober() (*healthprobe.Prober, error) {
 	ca, err := os.ReadFile(c.files.ServerCA)
 	if err != nil {
 		return nil, fmt.Errorf("server authority: %w", err)
@@ -76,7 +73,7 @@ func (c *Component) prober(excluded ...string) (*healthprobe.Prober, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client certificate of the API server: %w", err)
 	}
-	return healthprobe.New(c.cfg.ServerURL()+"/readyz?"+url.Values{"verbose": {""}, "exclude": excluded}.Encode(), &tls.Config{
+	return healthprobe.New(c.cfg.ServerURL()+"/readyz?verbose&exclude="+healthprobe.UnitGroup, &tls.Config{
 		RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS12,
 	}), nil
 }

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,7 +25,6 @@ import (
 type port struct {
 	component *Component
 	files     Files
-	late      atomic.Bool
 	open      atomic.Bool
 	healthy   atomic.Bool
 	asked     atomic.Int32
@@ -69,19 +67,16 @@ func newPort(t *testing.T, run func(ctx context.Context) error) *port {
 		t.Fatalf("address %v", server.Listener.Addr())
 	}
 	cfg := &config.Config{Options: config.Options{BindAddress: "127.0.0.1", HTTPSListenPort: address.Port}}
-	p.component = New(cfg, p.files, []string{"poststarthook/late"}, func() { p.open.Store(true) }, run)
+	p.component = New(cfg, p.files, func() { p.open.Store(true) }, run)
 	return p
 }
 
 func (p *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	excluded := r.URL.Query()["exclude"]
 	switch {
 	case r.URL.Path != "/readyz":
 		http.NotFound(w, r)
-	case !slices.Contains(excluded, "units"):
+	case r.URL.Query().Get("exclude") != "units":
 		http.Error(w, "[-]unit-kubelet failed: reason withheld", http.StatusInternalServerError) // it waits for this unit
-	case p.late.Load() && !slices.Contains(excluded, "poststarthook/late"):
-		http.Error(w, "[-]poststarthook/late failed: not finished", http.StatusInternalServerError)
 	case p.asked.Add(1) < 3 || !p.healthy.Load():
 		http.Error(w, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed", http.StatusInternalServerError)
 	}
@@ -98,7 +93,6 @@ func TestReadyWhenReadyzSaysSo(t *testing.T) {
 		return nil
 	})
 	p.healthy.Store(true)
-	p.late.Store(true)
 	stop := kerneltest.Run(t, p.component)
 	if !p.open.Load() {
 		t.Error("the unit is ready and the port was not told to open")
@@ -106,10 +100,6 @@ func TestReadyWhenReadyzSaysSo(t *testing.T) {
 	if got := p.asked.Load(); got < 3 {
 		t.Errorf("ready after %d answers, the first two of which were failures", got)
 	}
-	if err := p.component.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "poststarthook/late") {
-		t.Errorf("Check: got %v, want the late check as well", err)
-	}
-	p.late.Store(false)
 	if err := p.component.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}

@@ -54,14 +54,19 @@ func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndp
 
 		SerializeImagePulls: &no,
 		// Percentages, as k3s: upstream's defaults stop small disks from running anything.
-		EvictionHard:            map[string]string{"imagefs.available": "5%", "nodefs.available": "5%"},
-		EvictionMinimumReclaim:  map[string]string{"imagefs.available": "10%", "nodefs.available": "10%"},
-		StaticPodPath:           StaticPods(data),
-		FileCheckFrequency:      metav1.Duration{Duration: 20 * time.Second},
-		VolumePluginDir:         data.Agent("volume-plugins"),
-		PodLogsDir:              "/var/log/pods",
-		EnableDebuggingHandlers: &yes,
-		EnableProfilingHandler:  &no,
+		EvictionHard:           map[string]string{"imagefs.available": "5%", "nodefs.available": "5%"},
+		EvictionMinimumReclaim: map[string]string{"imagefs.available": "10%", "nodefs.available": "10%"},
+		StaticPodPath:          StaticPods(data),
+		FileCheckFrequency:     metav1.Duration{Duration: 20 * time.Second},
+		// Looked at every 2 s, written only when it changed or after 5 min. At
+		// upstream's 10 s a restarted node is sometimes not Ready for that long: its
+		// first status, written before the kubelet has seen its pods, says so.
+		NodeStatusUpdateFrequency: metav1.Duration{Duration: 2 * time.Second},
+		NodeStatusReportFrequency: metav1.Duration{Duration: 5 * time.Minute},
+		VolumePluginDir:           data.Agent("volume-plugins"),
+		PodLogsDir:                "/var/log/pods",
+		EnableDebuggingHandlers:   &yes,
+		EnableProfilingHandler:    &no,
 	}
 }
 

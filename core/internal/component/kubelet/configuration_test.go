@@ -62,6 +62,7 @@ func TestConfiguration(t *testing.T) {
 		"failCgroupV1: false",
 		"failSwapOn: false",
 		"fileCheckFrequency: 20s",
+		"nodeStatusReportFrequency: 5m0s", "nodeStatusUpdateFrequency: 2s",
 		"healthzBindAddress: 127.0.0.1",
 		"healthzPort: 10248",
 		"logging:",

@@ -127,6 +127,16 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 	if err != nil {
 		return fmt.Errorf("complete configuration: %w", err)
 	}
+	// Left out of the chain, and put in when it is there. Some may be out for
+	// another reason, as the roles are without the authorizer that reads them.
+	disabled := config.KubeAPIs.ControlPlane.Generic.DisabledPostStartHooks
+	var replaced []string
+	for name := range founders() {
+		if !disabled.Has(name) {
+			replaced = append(replaced, name)
+			disabled.Insert(name)
+		}
+	}
 	chain, err := apiserverapp.CreateServerChain(ready)
 	if err != nil {
 		return fmt.Errorf("build the server chain: %w", err)
@@ -136,8 +146,11 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 			return fmt.Errorf("check %s: %w", c.ID, err)
 		}
 	}
-	if err := chain.GenericAPIServer.AddPostStartHook(foundingHook, found); err != nil {
-		return fmt.Errorf("founding hook: %w", err)
+	for _, name := range replaced {
+		disabled.Delete(name)
+		if err := chain.GenericAPIServer.AddPostStartHook(name, founders()[name].hook); err != nil {
+			return fmt.Errorf("founding hook: %w", err)
+		}
 	}
 	prepared, err := chain.PrepareRun()
 	if err != nil {

@@ -3,168 +3,145 @@ package apiserver
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apischedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/component-helpers/auth/rbac/reconciliation"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
+	rbacrest "k8s.io/kubernetes/pkg/registry/rbac/rest"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 )
 
-// LateHooks are the checks of /readyz behind two hooks of upstream's that wait for
-// a second before they first look. What they would create is there before, see
-// found, so whoever only needs that need not wait for them.
-var LateHooks = []string{"poststarthook/rbac/bootstrap-roles", "poststarthook/scheduling/bootstrap-system-priority-classes"}
+// Two of upstream's hooks make what every component needs to be let in, roles
+// with their bindings and priority classes. They look for the first time after a
+// second and go one by one; until then the API server is not healthy, and the
+// controller manager, which asks for that once a second, waits up to three. So they
+// are replaced by hooks of the same names that begin at once.
+
+// schedulingHook is upstream's name, which it does not export.
+const schedulingHook = "scheduling/bootstrap-system-priority-classes"
 
 const (
-	foundingHook     = "cleat/founding" // a line of /readyz, after "poststarthook/"
-	foundingClients  = 8                // objects created at once
+	foundingClients  = 8                // objects looked at at once
 	foundingPatience = 30 * time.Second // as long as upstream's hooks
 )
 
-// found is a hook that creates what every component needs to be let in and is not
-// there: upstream's roles, bindings and priority classes. Those that are there it
-// leaves as they are; upstream's own hooks bring them up to date. It never fails,
-// because that would end the API server, which upstream's hooks do if it must be.
-func found(hook genericapiserver.PostStartHookContext) error {
-	config := rest.CopyConfig(hook.LoopbackClientConfig)
+// founder makes sure of one kind of thing. Objects that are there are brought up to
+// date, as upstream does: what somebody added to a role stays.
+type founder func(ctx context.Context, client kubernetes.Interface) error
+
+func founders() map[string]founder {
+	return map[string]founder{rbacrest.PostStartHookName: foundRoles, schedulingHook: foundPriorityClasses}
+}
+
+// hook tries until it succeeds. An error ends the API server.
+func (f founder) hook(context genericapiserver.PostStartHookContext) error {
+	config := rest.CopyConfig(context.LoopbackClientConfig)
 	config.QPS = -1 // no limit
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return fmt.Errorf("client of the founding hook: %w", err)
+		return fmt.Errorf("client of the founding hooks: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(hook.Context, foundingPatience)
-	defer cancel()
+	return f.try(context, client, foundingPatience)
+}
+
+func (f founder) try(ctx context.Context, client kubernetes.Interface, patience time.Duration) error {
+	enough := time.After(patience)
 	for {
-		err := foundAll(ctx, client)
-		if err == nil {
+		err := f(ctx, client)
+		if err == nil || ctx.Err() != nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			slog.Warn("roles and priority classes were not created at once, the API server goes on trying", "reason", err)
 			return nil
+		case <-enough:
+			return fmt.Errorf("after %s: %w", patience, err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
 
-// foundAll creates what is missing and returns the first error.
-func foundAll(ctx context.Context, client kubernetes.Interface) error {
-	missing, err := missingObjects(ctx, client)
-	if err != nil {
-		return err
+func foundRoles(ctx context.Context, client kubernetes.Interface) error {
+	var all []func() error
+	role := func(r reconciliation.RuleOwner, c reconciliation.RuleOwnerModifier) {
+		all = append(all, func() error {
+			_, err := (&reconciliation.ReconcileRoleOptions{Role: r, Client: c, Confirm: true}).Run()
+			return err
+		})
 	}
-	var creating sync.WaitGroup
+	binding := func(b reconciliation.RoleBinding, c reconciliation.RoleBindingModifier) {
+		all = append(all, func() error {
+			_, err := (&reconciliation.ReconcileRoleBindingOptions{RoleBinding: b, Client: c, Confirm: true}).Run()
+			return err
+		})
+	}
+	rbac, namespaces := client.RbacV1(), client.CoreV1().Namespaces()
+	for _, r := range slices.Concat(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()) {
+		role(reconciliation.ClusterRoleRuleOwner{ClusterRole: &r}, reconciliation.ClusterRoleModifier{Client: rbac.ClusterRoles()})
+	}
+	for _, b := range slices.Concat(bootstrappolicy.ClusterRoleBindings(), bootstrappolicy.ControllerRoleBindings()) {
+		binding(reconciliation.ClusterRoleBindingAdapter{ClusterRoleBinding: &b}, reconciliation.ClusterRoleBindingClientAdapter{Client: rbac.ClusterRoleBindings()})
+	}
+	for _, roles := range bootstrappolicy.NamespaceRoles() {
+		for _, r := range roles {
+			role(reconciliation.RoleRuleOwner{Role: &r}, reconciliation.RoleModifier{Client: rbac, NamespaceClient: namespaces})
+		}
+	}
+	for _, bindings := range bootstrappolicy.NamespaceRoleBindings() {
+		for _, b := range bindings {
+			binding(reconciliation.RoleBindingAdapter{RoleBinding: &b}, reconciliation.RoleBindingClientAdapter{Client: rbac, NamespaceClient: namespaces})
+		}
+	}
+	return together(ctx, all)
+}
+
+func foundPriorityClasses(ctx context.Context, client kubernetes.Interface) error {
+	var all []func() error
+	classes := client.SchedulingV1().PriorityClasses()
+	for _, class := range schedulingv1.SystemPriorityClasses() {
+		all = append(all, func() error {
+			_, err := classes.Get(ctx, class.Name, metav1.GetOptions{})
+			if !apierrors.IsNotFound(err) {
+				return err
+			}
+			_, err = classes.Create(ctx, class, metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				return nil // another server was faster
+			}
+			return err
+		})
+	}
+	return together(ctx, all)
+}
+
+// together runs all functions, some at once, and returns the first error.
+func together(ctx context.Context, all []func() error) error {
+	var running sync.WaitGroup
 	limit := make(chan struct{}, foundingClients)
-	failed := make(chan error, len(missing))
-	for _, create := range missing {
-		limit <- struct{}{}
-		creating.Go(func() {
+	failed := make(chan error, len(all))
+	for _, f := range all {
+		select {
+		case limit <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		running.Go(func() {
 			defer func() { <-limit }()
-			if err := create(ctx); err != nil && !apierrors.IsAlreadyExists(err) {
+			if err := f(); err != nil {
 				failed <- err
 			}
 		})
 	}
-	creating.Wait()
+	running.Wait()
 	close(failed)
 	return <-failed
-}
-
-// missingObjects returns a function for each object that is not there.
-func missingObjects(ctx context.Context, client kubernetes.Interface) ([]func(context.Context) error, error) {
-	var missing []func(context.Context) error
-	rbac, all := client.RbacV1(), metav1.ListOptions{}
-
-	there, err := namesIn(rbac.ClusterRoles().List(ctx, all))
-	if err != nil {
-		return nil, err
-	}
-	missing = append(missing, without(there, bootstrappolicy.ClusterRoles(), rbac.ClusterRoles().Create)...)
-	if there, err = namesIn(rbac.ClusterRoleBindings().List(ctx, all)); err != nil {
-		return nil, err
-	}
-	missing = append(missing, without(there, bootstrappolicy.ClusterRoleBindings(), rbac.ClusterRoleBindings().Create)...)
-	for namespace, roles := range bootstrappolicy.NamespaceRoles() {
-		if there, err = namesIn(rbac.Roles(namespace).List(ctx, all)); err != nil {
-			return nil, err
-		}
-		missing = append(missing, in(client, namespace, without(there, roles, rbac.Roles(namespace).Create))...)
-	}
-	for namespace, bindings := range bootstrappolicy.NamespaceRoleBindings() {
-		if there, err = namesIn(rbac.RoleBindings(namespace).List(ctx, all)); err != nil {
-			return nil, err
-		}
-		missing = append(missing, in(client, namespace, without(there, bindings, rbac.RoleBindings(namespace).Create))...)
-	}
-	classes := client.SchedulingV1().PriorityClasses()
-	if there, err = namesIn(classes.List(ctx, all)); err != nil {
-		return nil, err
-	}
-	for _, class := range schedulingv1.SystemPriorityClasses() {
-		missing = append(missing, without(there, []apischedulingv1.PriorityClass{*class}, classes.Create)...)
-	}
-	return missing, nil
-}
-
-// namesIn returns the names of a list's items.
-func namesIn(list runtime.Object, err error) (map[string]bool, error) {
-	if err != nil {
-		return nil, err
-	}
-	names := map[string]bool{}
-	err = meta.EachListItem(list, func(item runtime.Object) error {
-		object, err := meta.Accessor(item)
-		if err == nil {
-			names[object.GetName()] = true
-		}
-		return err
-	})
-	return names, err
-}
-
-// without returns a function for each wanted object whose name is not there.
-func without[T any, P interface {
-	*T
-	metav1.Object
-}](there map[string]bool, wanted []T, create func(context.Context, *T, metav1.CreateOptions) (*T, error),
-) []func(context.Context) error {
-	var missing []func(context.Context) error
-	for _, object := range wanted {
-		if !there[P(&object).GetName()] {
-			missing = append(missing, func(ctx context.Context) error {
-				_, err := create(ctx, &object, metav1.CreateOptions{})
-				return err
-			})
-		}
-	}
-	return missing
-}
-
-// in has the functions create the namespace as well, if it is not there yet.
-func in(client kubernetes.Interface, namespace string, missing []func(context.Context) error) []func(context.Context) error {
-	for i, create := range missing {
-		missing[i] = func(ctx context.Context) error {
-			err := create(ctx)
-			if !apierrors.IsNotFound(err) {
-				return err
-			}
-			_, err = client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-			if err != nil && !apierrors.IsAlreadyExists(err) {
-				return err
-			}
-			return create(ctx)
-		}
-	}
-	return missing
 }

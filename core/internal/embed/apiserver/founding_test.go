@@ -8,98 +8,128 @@ import (
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/rest"
 	k8stesting "k8s.io/client-go/testing"
 	rbacrest "k8s.io/kubernetes/pkg/registry/rbac/rest"
 	schedulingrest "k8s.io/kubernetes/pkg/registry/scheduling/rest"
 )
 
-// created are the objects that a fake API server was asked to create.
-func created(client *fake.Clientset) []string {
+func foundAll(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
+	for name, f := range founders() {
+		if err := f(t.Context(), client); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+// written are the objects that the API server was asked to create or to change.
+func written(t *testing.T, client *fake.Clientset) []string {
+	t.Helper()
 	var all []string
 	for _, a := range client.Actions() {
-		if c, ok := a.(k8stesting.CreateAction); ok {
-			name, err := runtime.DefaultUnstructuredConverter.ToUnstructured(c.GetObject())
+		if c, ok := a.(k8stesting.CreateAction); ok { // as an update is, too
+			object, err := meta.Accessor(c.GetObject())
 			if err != nil {
-				continue
+				t.Fatal(err)
 			}
-			meta, _ := name["metadata"].(map[string]any)
-			all = append(all, c.GetResource().Resource+" "+c.GetNamespace()+" "+meta["name"].(string))
+			all = append(all, strings.Join([]string{a.GetVerb(), a.GetResource().Resource, a.GetNamespace(), object.GetName()}, " "))
 		}
 	}
 	slices.Sort(all)
+	client.ClearActions()
 	return all
 }
 
-func TestFoundingCreatesWhatIsMissing(t *testing.T) {
+func TestFounding(t *testing.T) {
 	client := fake.NewClientset()
-	if err := foundAll(t.Context(), client); err != nil {
-		t.Fatal(err)
-	}
-	first := created(client)
+	foundAll(t, client)
+	first := written(t, client)
 	for _, want := range []string{
-		"clusterroles  cluster-admin", "clusterroles  system:node", "clusterrolebindings  system:kube-scheduler",
-		"roles kube-system extension-apiserver-authentication-reader", "rolebindings kube-system system::extension-apiserver-authentication-reader",
-		"rolebindings kube-public system:controller:bootstrap-signer", "priorityclasses  system-cluster-critical", "priorityclasses  system-node-critical",
+		"create clusterroles  cluster-admin", "create clusterroles  system:node", "create clusterroles  system:controller:node-controller",
+		"create clusterrolebindings  system:kube-scheduler", "create clusterrolebindings  system:controller:node-controller",
+		"create roles kube-system extension-apiserver-authentication-reader",
+		"create rolebindings kube-system system::extension-apiserver-authentication-reader",
+		"create rolebindings kube-public system:controller:bootstrap-signer",
+		"create priorityclasses  system-cluster-critical", "create priorityclasses  system-node-critical",
 	} {
 		if !slices.Contains(first, want) {
-			t.Errorf("%q was not created; created were\n%s", want, strings.Join(first, "\n"))
+			t.Errorf("no %q among\n%s", want, strings.Join(first, "\n"))
 		}
 	}
-	client.ClearActions()
-	if err := foundAll(t.Context(), client); err != nil {
-		t.Fatal(err)
+	foundAll(t, client)
+	if again := written(t, client); len(again) > 0 {
+		t.Errorf("written although nothing is missing: %q", again)
 	}
-	if again := created(client); len(again) > 0 {
-		t.Errorf("created although they are there: %q", again)
-	}
-	if err := client.RbacV1().ClusterRoles().Delete(t.Context(), "view", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	client.ClearActions()
-	if err := foundAll(t.Context(), client); err != nil {
-		t.Fatal(err)
-	}
-	if again := created(client); !slices.Equal(again, []string{"clusterroles  view"}) {
-		t.Errorf("created %q, want the one that was deleted", again)
-	}
-}
 
-func TestFoundingReportsWhatFails(t *testing.T) {
-	for _, verb := range []string{"list", "create"} {
-		client := fake.NewClientset()
-		no := errors.New("no " + verb)
-		client.PrependReactor(verb, "clusterrolebindings", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, no })
-		if err := foundAll(t.Context(), client); !errors.Is(err, no) {
-			t.Errorf("got %v, want %v", err, no)
+	// One role is gone, of another a rule, and a third has one of somebody's.
+	roles := client.RbacV1().ClusterRoles()
+	if err := roles.Delete(t.Context(), "system:basic-user", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	change := func(name string, to func(*rbacv1.ClusterRole)) {
+		role, err := roles.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to(role)
+		if _, err := roles.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// TestLateHooksAreUpstreams keeps the names from going stale: with a name that
-// upstream does not know, the unit would wait for the hook again.
-func TestLateHooksAreUpstreams(t *testing.T) {
-	name, _, err := rbacrest.RESTStorageProvider{}.PostStartHook()
-	if err != nil || LateHooks[0] != "poststarthook/"+name {
-		t.Errorf("upstream calls the hook %q (%v), LateHooks %q", name, err, LateHooks[0])
-	}
-	name, _, err = schedulingrest.RESTStorageProvider{}.PostStartHook()
-	if err != nil || LateHooks[1] != "poststarthook/"+name {
-		t.Errorf("upstream calls the hook %q (%v), LateHooks %q", name, err, LateHooks[1])
+	change("system:discovery", func(r *rbacv1.ClusterRole) { r.Rules = nil })
+	change("system:kube-scheduler", func(r *rbacv1.ClusterRole) {
+		r.Rules = append(r.Rules, rbacv1.PolicyRule{APIGroups: []string{"example.com"}, Resources: []string{"queues"}, Verbs: []string{"get"}})
+	})
+	client.ClearActions()
+	foundAll(t, client)
+	if got, want := written(t, client), []string{"create clusterroles  system:basic-user", "update clusterroles  system:discovery"}; !slices.Equal(got, want) {
+		t.Errorf("written %q, want %q", got, want)
 	}
 }
 
-// TestFoundingGivesUpQuietly: an API server that cannot be asked is the business
-// of upstream's hooks.
-func TestFoundingGivesUpQuietly(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	hook := genericapiserver.PostStartHookContext{Context: ctx, LoopbackClientConfig: &rest.Config{Host: "http://127.0.0.1:1"}}
-	if err := found(hook); err != nil {
-		t.Errorf("got %v, which would end the API server", err)
+func TestFoundingTriesAgain(t *testing.T) {
+	no := errors.New("no")
+	client := fake.NewClientset()
+	left := 3
+	client.PrependReactor("create", "clusterrolebindings", func(k8stesting.Action) (bool, runtime.Object, error) {
+		left--
+		return left >= 0, nil, no
+	})
+	if err := founder(foundRoles).try(t.Context(), client, time.Minute); err != nil {
+		t.Errorf("got %v although it would work in the end", err)
+	}
+	refusing := fake.NewClientset()
+	refusing.PrependReactor("get", "priorityclasses", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, no })
+	if err := founder(foundPriorityClasses).try(t.Context(), refusing, 150*time.Millisecond); !errors.Is(err, no) {
+		t.Errorf("got %v, want the reason", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := founder(foundPriorityClasses).try(ended, refusing, time.Minute); err != nil {
+		t.Errorf("got %v from an API server that is told to stop", err)
+	}
+}
+
+// TestFoundersReplaceUpstreams keeps the names from going stale: a hook of another
+// name would run beside upstream's.
+func TestFoundersReplaceUpstreams(t *testing.T) {
+	roles, _, err := rbacrest.RESTStorageProvider{}.PostStartHook()
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes, _, err := schedulingrest.RESTStorageProvider{}.PostStartHook()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{roles, classes} {
+		if founders()[name] == nil {
+			t.Errorf("nothing replaces upstream's hook %q", name)
+		}
 	}
 }
