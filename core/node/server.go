@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/collector"
 	"github.com/cleat-dev/cleat/core/internal/component/apiserver"
 	"github.com/cleat-dev/cleat/core/internal/component/bootstrap"
 	"github.com/cleat-dev/cleat/core/internal/component/cloudcontroller"
@@ -58,8 +59,8 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	stopEasing := easeCollector(ctx, k, logger)
-	defer stopEasing()
+	stopFollowing := collector.Follow(ctx, k.WaitReady, logger)
+	defer stopFollowing()
 	stopTelling := tellService(k, manager, logger)
 	defer func() { stopTelling(err) }()
 	if err := quirks.Settle(); err != nil {

@@ -1,14 +1,13 @@
-package node
+package collector
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"runtime/debug"
 	"testing"
 	"time"
-
-	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 // settings reads the collector's without changing them.
@@ -18,54 +17,52 @@ func settings() (percent int, limit int64) {
 	return percent, debug.SetMemoryLimit(-1)
 }
 
-type readyAtOnce struct{ release chan struct{} }
-
-func (u readyAtOnce) Run(ctx context.Context, ready func()) error {
-	<-u.release
-	ready()
-	<-ctx.Done()
-	return nil
-}
-
-func TestEaseCollector(t *testing.T) {
+func TestFollow(t *testing.T) {
 	before, _ := settings()
 	t.Cleanup(func() { debug.SetGCPercent(before); debug.SetMemoryLimit(math.MaxInt64) })
 	log := slog.New(slog.DiscardHandler)
 
-	k := kernel.New(kernel.Options{Logger: log})
-	unit := readyAtOnce{make(chan struct{})}
-	k.Add("one", unit)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	stop := easeCollector(ctx, k, log)
-	go func() { ended <- k.Run(ctx) }()
+	ready := make(chan struct{})
+	started := func(ctx context.Context) error {
+		select {
+		case <-ready:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	stop := Follow(t.Context(), started, log)
 	percent, limit := settings()
 	if percent != -1 || limit != startHeap {
 		t.Errorf("while starting GOGC is %d and the limit %d, want none and %d", percent, limit, startHeap)
 	}
-	close(unit.release)
-	if err := k.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
+	close(ready)
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		percent, limit := settings()
+		if percent == busyPercent && limit == memory()/2 {
+			break
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("when ready GOGC is %d and the limit %d, want %d and half of the memory", percent, limit, busyPercent)
+		}
 	}
 	stop()
-	if percent, limit := settings(); percent != busyPercent || limit != memory()/2 {
-		t.Errorf("when ready GOGC is %d and the limit %d, want %d and half of the memory", percent, limit, busyPercent)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+
+	// A start that fails leaves usual settings too.
+	Follow(t.Context(), func(context.Context) error { return errors.New("no") }, log)()
+	if percent, _ := settings(); percent != busyPercent {
+		t.Errorf("after a start that failed GOGC is %d, want %d", percent, busyPercent)
 	}
 
 	t.Setenv("GOGC", "77")
 	debug.SetGCPercent(77)
-	easeCollector(t.Context(), k, log)()
+	Follow(t.Context(), started, log)()
 	if percent, _ := settings(); percent != 77 {
 		t.Errorf("an operator's GOGC of 77 became %d", percent)
 	}
 }
 
-func TestCollectorFollows(t *testing.T) {
+func TestFollower(t *testing.T) {
 	before, _ := settings()
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	debug.SetGCPercent(busyPercent)
@@ -75,7 +72,7 @@ func TestCollectorFollows(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		collector{log: slog.New(slog.DiscardHandler), allocated: func() uint64 { return <-values }, tick: tick}.follow(ctx)
+		follower{log: slog.New(slog.DiscardHandler), allocated: func() uint64 { return <-values }, tick: tick}.follow(ctx)
 	}()
 	var bytes uint64
 	values <- bytes

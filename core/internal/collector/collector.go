@@ -1,4 +1,6 @@
-package node
+// Package collector sets Go's garbage collector to what the server does, because
+// all parts of it share one heap.
+package collector
 
 import (
 	"context"
@@ -12,11 +14,9 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
-
-	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// The garbage collector's settings. While the server starts or works, time is worth
+// While the server starts or works, time is worth
 // more than memory; while it idles, the other way round. A start allocates some
 // 600 MiB, most of it once and for all, and collecting it on the way is a tenth of
 // a start's work for little.
@@ -31,17 +31,18 @@ const (
 	idleAfter   = 10
 )
 
-// collector sets the garbage collector to what the server does.
-type collector struct {
+// follower changes the settings with the rate of allocation.
+type follower struct {
 	log       *slog.Logger
 	allocated func() uint64 // bytes since the process began
 	tick      <-chan time.Time
 }
 
-// easeCollector keeps the garbage collector out of the way of a start and of work,
-// within bounds, and has it be sparing with memory otherwise. GOGC and GOMEMLIMIT,
-// where an operator sets them, are left alone. stop waits for what it began.
-func easeCollector(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (stop func()) {
+// Follow keeps the garbage collector out of the way of a start, which lasts until
+// started returns, and of work, within bounds, and has it be sparing with memory
+// otherwise. GOGC and GOMEMLIMIT, where an operator sets them, are left alone. stop
+// waits for what it began; call it once in a process.
+func Follow(ctx context.Context, started func(context.Context) error, log *slog.Logger) (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
@@ -53,17 +54,17 @@ func easeCollector(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (sto
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ready := k.WaitReady(ctx)
+		failed := started(ctx)
 		if half := memory() / 2; half > 0 {
 			debug.SetMemoryLimit(half)
 		}
 		debug.SetGCPercent(busyPercent)
-		if ready != nil {
+		if failed != nil {
 			return
 		}
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
-		collector{log: log, allocated: allocated, tick: ticker.C}.follow(ctx)
+		follower{log: log, allocated: allocated, tick: ticker.C}.follow(ctx)
 	}()
 	return func() {
 		cancel()
@@ -71,16 +72,16 @@ func easeCollector(ctx context.Context, k *kernel.Kernel, log *slog.Logger) (sto
 	}
 }
 
-// follow changes the settings with what the server does. It begins with a busy one.
-func (c collector) follow(ctx context.Context) {
-	busy, others, last := true, 0, c.allocated()
+// follow begins with a busy server, and ends with ctx.
+func (f follower) follow(ctx context.Context) {
+	busy, others, last := true, 0, f.allocated()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.tick:
+		case <-f.tick:
 		}
-		now := c.allocated()
+		now := f.allocated()
 		if (now-last > busyRate) == busy {
 			others = 0
 		} else {
@@ -93,7 +94,7 @@ func (c collector) follow(ctx context.Context) {
 			debug.SetGCPercent(idlePercent)
 			debug.FreeOSMemory()
 			if err := letGoOfProgram(); err != nil {
-				c.log.Debug("the program's pages stay mapped", "reason", err)
+				f.log.Debug("the program's pages stay mapped", "reason", err)
 			}
 		case !busy && others == busyAfter:
 			busy, others = true, 0
