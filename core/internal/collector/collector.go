@@ -10,23 +10,21 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
-	"unsafe"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
-// While the server starts or works, time is worth
-// more than memory; while it idles, the other way round. A start allocates some
-// 600 MiB, most of it once and for all, and collecting it on the way is a tenth of
-// a start's work for little.
+// While the server starts or works, time is worth more than memory; while it idles,
+// the other way round. What a start allocates is needed for good or for a moment,
+// and collecting it on the way was a tenth of a start's work.
 const (
 	startHeap   = 448 << 20 // bytes that a start may take before it collects
 	startMemory = 1 << 30   // of a machine that can spare them
 
 	busyPercent = 200 // GOGC, within half of the machine's memory
 	idlePercent = 60
-	busyRate    = 16 << 20 // bytes allocated in a second; an idle server takes 1 or 2 MiB
+	busyRate    = 16 << 20 // bytes allocated in a second, far more than an idle server does
 	busyAfter   = 2        // seconds in a row
 	idleAfter   = 10
 )
@@ -131,9 +129,8 @@ func letGoOfProgram() error {
 		if m.Pathname != program || m.Perms.Write {
 			continue
 		}
-		pages := unsafe.Slice((*byte)(unsafe.Pointer(m.StartAddr)), m.EndAddr-m.StartAddr)
-		if err := unix.Madvise(pages, unix.MADV_DONTNEED); err != nil {
-			return fmt.Errorf("madvise: %w", err)
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.StartAddr, m.EndAddr-m.StartAddr, unix.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("madvise: %w", errno)
 		}
 	}
 	return nil
