@@ -67,7 +67,7 @@ func TestHoleClaims(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			saw := inChild(t, m.bytes(), time.Minute)
 			t.Log(saw)
-			if err := saw.want(time.Second, time.Second, 200<<20); err != nil {
+			if err := saw.want(3*time.Second, 3*time.Second, 200<<20); err != nil {
 				t.Error(err)
 			}
 		})
@@ -122,7 +122,7 @@ func TestHoleSmallFilesThatGrow(t *testing.T) {
 			wasm := m.bytes()
 			saw := inChild(t, wasm, time.Minute)
 			t.Logf("%d KiB of wasm: %s", len(wasm)>>10, saw)
-			if err := saw.want(6*time.Second, time.Second, most); err != nil {
+			if err := saw.want(9*time.Second, 3*time.Second, most); err != nil {
 				t.Error(err)
 			}
 		})
@@ -143,7 +143,7 @@ func TestHoleSlowToCompile(t *testing.T) {
 	wasm := m.bytes()
 	saw := inChild(t, wasm, 20*time.Second)
 	t.Logf("%d KiB of wasm: %s", len(wasm)>>10, saw)
-	if err := saw.want(time.Second, time.Second, 500<<20); err != nil {
+	if err := saw.want(3*time.Second, 3*time.Second, 500<<20); err != nil {
 		t.Error(err)
 	}
 }
@@ -156,7 +156,7 @@ func TestHoleManyLoops(t *testing.T) {
 	wasm := m.bytes()
 	saw := inChild(t, wasm, 20*time.Second)
 	t.Logf("%d KiB of wasm: %s", len(wasm)>>10, saw)
-	if err := saw.want(time.Second, time.Second, 500<<20); err != nil {
+	if err := saw.want(3*time.Second, 3*time.Second, 500<<20); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 // of them is seconds, or for ever.
 const (
 	stallDeadline = 500 * time.Millisecond
-	stallMargin   = time.Second
-	stallGC       = time.Second
+	stallMargin   = 3 * time.Second
+	stallGC       = 3 * time.Second
 	stallPeak     = 1500 << 20
 )
 
@@ -252,7 +252,7 @@ func TestLargestInstruction(t *testing.T) {
 	m.hook(hostabi.ExportAdmissionValidate, guesttest.Forever(join(guesttest.I32(0), guesttest.I32(1), guesttest.I32(1<<30), memoryFill())))
 	saw := inChild(t, m.bytes(), time.Minute)
 	t.Log(saw)
-	const seconds = 3 * time.Second // a gigabyte touched for the first time, on a slow machine
+	const seconds = 15 * time.Second // a gigabyte touched for the first time, on a slow machine
 	if err := saw.want(stallDeadline+seconds, seconds, 1<<30+200<<20); err != nil {
 		t.Error(err)
 	}
