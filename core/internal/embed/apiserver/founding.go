@@ -41,14 +41,14 @@ func founders() map[string]founder {
 }
 
 // hook tries until it succeeds. An error ends the API server.
-func (f founder) hook(context genericapiserver.PostStartHookContext) error {
-	config := rest.CopyConfig(context.LoopbackClientConfig)
+func (f founder) hook(start genericapiserver.PostStartHookContext) error {
+	config := rest.CopyConfig(start.LoopbackClientConfig)
 	config.QPS = -1 // no limit
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("client of the founding hooks: %w", err)
 	}
-	return f.try(context, client, foundingPatience)
+	return f.try(start, client, foundingPatience)
 }
 
 func (f founder) try(ctx context.Context, client kubernetes.Interface, patience time.Duration) error {
