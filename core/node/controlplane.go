@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/extension"
@@ -40,8 +41,9 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 	return apiserver.New(cfg, files, super.Open, func(ctx context.Context) error {
 		plan := store.Plan()
 		return program.Run(ctx, embedapiserver.Datastore{
-			Endpoints:      []string{datastore.Endpoint},
-			CompactsItself: plan.Driver == hostabi.DatastoreDriverKine,
+			Endpoints:          []string{datastore.Endpoint},
+			CompactionInterval: time.Duration(plan.Compaction.IntervalSeconds) * time.Second,
+			Kine:               plan.Driver == hostabi.DatastoreDriverKine,
 		}, super, unitChecks(units))
 	}), nil
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -69,8 +70,11 @@ func New(args []string, address *net.TCPAddr, plugins extension.Admission) (*Ser
 type Datastore struct {
 	Endpoints                 []string
 	CAFile, CertFile, KeyFile string
-	// CompactsItself is true of kine; etcd leaves compaction to the API server.
-	CompactsItself bool
+	// Kine compacts itself, every CompactionInterval (0 is never). The API server
+	// has to keep the same time, or it answers for ever from its caches what the
+	// store has forgotten. etcd leaves compaction to the API server.
+	Kine               bool
+	CompactionInterval time.Duration
 }
 
 // Check is a line of /readyz besides the API server's own: "[+]name ok", or with
@@ -100,8 +104,8 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 	storage.Transport.TrustedCAFile = store.CAFile
 	storage.Transport.CertFile = store.CertFile
 	storage.Transport.KeyFile = store.KeyFile
-	if store.CompactsItself {
-		storage.CompactionInterval = 0
+	if store.Kine {
+		storage.CompactionInterval = store.CompactionInterval
 		quirks.ShareDatastoreClient()
 	}
 
