@@ -4,7 +4,10 @@
 // them a Config is never written again.
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Config is everything a node was told and everything it found out. Printed,
 // logged or encoded as JSON it shows Options, without secrets.
@@ -26,15 +29,16 @@ type Options struct {
 
 	AlsoLogToStderr bool // --alsologtostderr: beside LogFile
 
-	DataDir             string   // --data-dir
-	BindAddress         string   // --bind-address
-	HTTPSListenPort     int      // --https-listen-port
-	AdvertiseAddress    string   // --advertise-address; Detect fills it from NodeIP
-	TLSSAN              []string // --tls-san
-	Token               string   // --token; secret
-	TokenFile           string   // --token-file; Detect reads it into Token
-	WriteKubeconfig     string   // --write-kubeconfig
-	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
+	DataDir             string        // --data-dir
+	BindAddress         string        // --bind-address
+	HTTPSListenPort     int           // --https-listen-port
+	AdvertiseAddress    string        // --advertise-address; Detect fills it from NodeIP
+	TLSSAN              []string      // --tls-san
+	Token               string        // --token; secret
+	TokenFile           string        // --token-file; Detect reads it into Token
+	CertificateLifetime time.Duration // --certificate-lifetime: of leaves, not of authorities
+	WriteKubeconfig     string        // --write-kubeconfig
+	WriteKubeconfigMode string        // --write-kubeconfig-mode, octal digits
 
 	WriteKubeconfigGroup string // --write-kubeconfig-group: a name or number, "" = as it comes
 

@@ -16,7 +16,7 @@ kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg ku
 node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
 plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
 protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
-default-runtime nonroot-devices disable-default-registry-endpoint`
+default-runtime nonroot-devices disable-default-registry-endpoint certificate-lifetime`
 
 func TestTableIsTheContract(t *testing.T) {
 	var got []string
@@ -34,7 +34,7 @@ func TestTableIsTheContract(t *testing.T) {
 // TestTableCoversOptions writes through every row and wants each field of
 // Options written exactly once.
 func TestTableCoversOptions(t *testing.T) {
-	sample := map[Kind]string{Text: "/x", Number: "7", Toggle: "true", List: "x"}
+	sample := map[Kind]string{Text: "/x", Number: "7", Period: "720h", Toggle: "true", List: "x"}
 	writers := make(map[string]string)
 	short := make(map[string]string)
 	for _, o := range Table() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -26,6 +27,13 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(v.errs...)
 }
+
+// A certificate that ends sooner could end between two looks at it, and none
+// outlives its authority.
+const (
+	minCertificateLifetime = 30 * time.Second
+	maxCertificateLifetime = 10 * 365 * 24 * time.Hour
+)
 
 type checker struct {
 	c    *Config
@@ -61,6 +69,9 @@ func (v *checker) general() {
 		v.bad("token", "", "holds white space; give one word")
 	} else if len(c.Token) > maxToken {
 		v.bad("token", "", "is longer than %d bytes", maxToken)
+	}
+	if d := c.CertificateLifetime; d < minCertificateLifetime || d > maxCertificateLifetime {
+		v.bad("certificate-lifetime", hours(d), "write a time from %s to %s, such as 720h", hours(minCertificateLifetime), hours(maxCertificateLifetime))
 	}
 	if c.WriteKubeconfig == "" {
 		v.bad("write-kubeconfig", "", "is empty; name a file, or leave the flag out for %s", DefaultWriteKubeconfig)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -35,21 +36,25 @@ type nodeNeeds struct {
 	token     func() (token.Token, error) // to join with
 	cni       extension.CNI
 	// deploy takes the manifests of a network plan; nil where no deployer runs.
-	deploy  func(ctx context.Context, manifests []hostabi.PlanManifest) error
+	deploy func(ctx context.Context, manifests []hostabi.PlanManifest) error
+	// joined is told how long the node's certificates are valid, before any client
+	// that uses them is made; nil where that is known.
+	joined  func(life time.Duration)
 	plugins *kernel.Unit // cni may be asked
 	server  *kernel.Unit // the server may be joined
 }
 
 // addNode adds the units that make this machine a node of the cluster. They
-// reach the server only through its port, as a node on another machine does.
-func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog.Logger, needs nodeNeeds) error {
+// reach the server only through its port, as a node on another machine does. The
+// unit that joins is returned: it keeps the node's certificates.
+func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog.Logger, needs nodeNeeds) (*join.Join, error) {
 	programs, err := payload.Bin()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	archive, err := payload.Images()
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	containerdUnit := k.Add("containerd", &containerd.Component{
@@ -78,6 +83,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		Server:       needs.serverURL,
 		Token:        needs.token,
 		PasswordFile: paths.NodePassword,
+		Joined:       needs.joined,
 	})
 	joinUnit := k.Add("join", joined, needs.server)
 
@@ -86,7 +92,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		return embedkubelet.New(kubelet.Configuration(cfg, data, cluster, containerd.Endpoint(cfg), containerd.ImageEndpoint(cfg)), kubeletArgs)
 	}
 	if _, err := newKubelet(kubelet.Cluster{}); err != nil {
-		return err
+		return nil, err
 	}
 	kubeletUnit := k.Add("kubelet", kubelet.New(cfg, data, func(ctx context.Context) error {
 		cluster, err := joined.NodeConfig()
@@ -108,13 +114,13 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 	}, joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
 
 	if cfg.DisableKubeProxy {
-		return nil
+		return joined, nil
 	}
 	newProxy := func(clusterCIDRs []string) (*embedproxy.Proxy, error) {
 		return embedproxy.New(kubeproxy.Args(cfg, data.Kubeconfig("kubeproxy"), clusterCIDRs))
 	}
 	if _, err := newProxy(cfg.ClusterCIDR); err != nil {
-		return err
+		return nil, err
 	}
 	k.Add("kubeproxy", kubeproxy.New(func(ctx context.Context) error {
 		cluster, err := joined.NodeConfig()
@@ -127,7 +133,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		}
 		return program.Run(ctx)
 	}), joinUnit, kubeletUnit) // it asks for its Node, and again only a second later
-	return nil
+	return joined, nil
 }
 
 // flannelDriver runs the flannel library with the network's own identity, which

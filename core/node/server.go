@@ -55,6 +55,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity}); err != nil {
 		return err
 	}
+	quirks.FollowCertificates(certs.LookEvery(cfg.CertificateLifetime))
 	k, parts, err := newServer(cfg, started, logger)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (er
 	if err := quirks.AddMetrics(serverstatus.Metrics(parts.report.Status)); err != nil {
 		return err
 	}
-	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve, serveLinks(cfg, parts.page))
+	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve, serveLinks(cfg, parts.page), serveRotation(parts.rotate...))
 	if err != nil {
 		return err
 	}
@@ -85,6 +86,7 @@ type parts struct {
 	plugins *pluginSide
 	report  *serverstatus.Reporter
 	page    *statuspage.Page
+	rotate  []rotateFunc
 }
 
 // newServer is the boot order of a server. Building it starts nothing, but it
@@ -122,7 +124,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	})
 	pkiUnit := k.Add("pki", keys, bootstrapUnit)
 
-	all := &parts{plugins: plugged}
+	all := &parts{plugins: plugged, rotate: []rotateFunc{keys.Rotate}}
 	var told *nodeevents.Component
 	all.page = statuspage.New(statuspage.Options{
 		Status: func() serverstatus.Status { return all.report.Status() },
@@ -178,7 +180,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	if cfg.DisableAgent {
 		return k, all, nil
 	}
-	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
+	joined, err := addNode(k, cfg, data, logger, nodeNeeds{
 		plugins: pluginsUnit, server: supervisorUnit,
 		cni:       host,
 		serverURL: func() (string, error) { return cfg.ServerURL(), nil },
@@ -190,6 +192,11 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 			return deploy.SetPlanManifests(manifests)
 		},
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all.rotate = append(all.rotate, joined.Rotate)
+	return k, all, nil
 }
 
 // apiserverFiles are the paths of the API server among those of the cluster.

@@ -35,6 +35,8 @@ type client struct {
 	own   Pair // the kubelet's, which may not exist yet
 	now   func() time.Time
 
+	asMember bool // its own certificate says who it is, the token stays here
+
 	pinned *http.Client
 	skew   time.Duration // server's clock minus ours, as last seen
 }
@@ -124,6 +126,9 @@ func (c *client) certificate(ctx context.Context, path string, node joinapi.Node
 }
 
 func (c *client) authorize(req *http.Request) {
+	if c.asMember {
+		return
+	}
 	user := token.UserNode
 	if c.token.Bootstrap {
 		user = c.token.Username
@@ -188,7 +193,7 @@ func (c *client) explain(err error) error {
 		if s := c.skewed(); s != "" {
 			return fmt.Errorf("%s: set the clock: %w", s, err)
 		}
-		return fmt.Errorf("the server's certificate is outside its time: restart the server to renew it: %w", err)
+		return fmt.Errorf("the server's certificate is outside its time: compare the clocks, and see the server's log on why it was not renewed: %w", err)
 	}
 	return fmt.Errorf("the server cannot be reached: check that it runs and that its port is open: %w", err)
 }
