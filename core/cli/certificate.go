@@ -36,16 +36,23 @@ func (a *app) certificateCheckCommand() *cobra.Command {
 		Short: "Show when the certificates of this machine end",
 		Long: `Show the certificates in the data directory and when they end; nothing needs to
 run. The exit code is 1 if one has ended, should have been renewed by now, or
-cannot be read.`,
+cannot be read. Run it as root.
+
+It takes the options of a server, of which --data-dir says where they are.`,
 		Args: noArgs,
 	}
 	output := outputFlag(cmd, outputTable, outputJSON, outputYAML)
-	dataDir := cmd.Flags().StringP("data-dir", "d", config.DefaultDataDir, "directory that holds the state of this node")
+	flags := addOptions(cmd, config.Server, false)
+	hideOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		data := paths.Data(*dataDir)
+		cfg, err := config.Load(flags, a.environ())
+		if err != nil {
+			return hinted{err, "`cleat server --help` explains each option"}
+		}
+		data := paths.Data(cfg.DataDir)
 		all := serverstatus.ReadCertificates(a.now(), data.TLS(""), data.AgentTLS(""))
 		if len(all) == 0 {
-			return hinted{fmt.Errorf("no certificates in %s", *dataDir), "name the directory with --data-dir; a server or an agent makes them when it starts"}
+			return hinted{fmt.Errorf("no certificates in %s", data), "name the directory with --data-dir; a server or an agent makes them when it starts"}
 		}
 		raw, err := json.Marshal(all)
 		if err != nil {
@@ -72,9 +79,9 @@ func certificateRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Have the certificates of this machine issued anew at once",
-		Long: `Have the server or agent that runs on this machine issue or request all its certificates
-anew, and return when that is done. Nothing is restarted. The authorities stay and
-so do the keys, except those whose files were removed. Only root may ask.
+		Long: `Have what runs on this machine issue or request all its certificates anew, and
+return when that is done. Nothing is restarted. The authorities stay and so do the
+keys, except those whose files were removed. Only root may ask.
 
 cleat renews its certificates by itself, so this is for a --certificate-lifetime
 that was changed.`,

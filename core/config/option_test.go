@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // contract is the list of flags that other checks rely on.
@@ -105,6 +106,23 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := Nearest(given, names); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", given, got, want)
+		}
+	}
+}
+
+func TestPeriods(t *testing.T) {
+	var opts Options
+	option := period(func(o *Options) *time.Duration { return &o.CertificateLifetime })
+	for given, want := range map[string]string{
+		"8760h": "8760h", "90m": "1h30m", "120m": "2h", "30s": "30s", " 60s ": "1m", "1h10s": "1h0m10s", "0": "0s",
+	} {
+		if err := option.set(&opts, []string{given}); err != nil || option.get(&opts)[0] != want {
+			t.Errorf("%q: %q, %v; want %q", given, option.get(&opts), err, want)
+		}
+	}
+	for _, given := range []string{"", "x", "30", "1d"} {
+		if err := option.set(&opts, []string{given}); err == nil {
+			t.Errorf("%q was taken", given)
 		}
 	}
 }

@@ -116,7 +116,7 @@ func TestFailedRenewalShowsWhenItMatters(t *testing.T) {
 		if err := os.WriteFile(u.files.Serving.Key, keep, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		pass(time.Minute)
+		pass(10 * time.Minute)
 		if err := u.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
