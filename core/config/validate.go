@@ -3,12 +3,15 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
 // Validate checks what Load and Detect have filled. The error joins one
@@ -19,9 +22,20 @@ import (
 func (c *Config) Validate() error {
 	v := checker{c: c}
 	v.general()
-	v.listener()
-	v.networks()
-	v.components()
+	if c.IsAgent() {
+		v.joining()
+	} else {
+		v.certificates()
+		v.kubeconfig()
+		v.listener()
+		v.networks()
+		v.components()
+	}
+	for _, o := range Table() {
+		if o.Group == groupArguments {
+			v.arguments(o)
+		}
+	}
 	if !c.DisableAgent {
 		v.node()
 	}
@@ -70,9 +84,35 @@ func (v *checker) general() {
 	} else if len(c.Token) > maxToken {
 		v.bad("token", "", "is longer than %d bytes", maxToken)
 	}
-	if d := c.CertificateLifetime; d < minCertificateLifetime || d > maxCertificateLifetime {
+}
+
+// joining checks what an agent needs of a server.
+func (v *checker) joining() {
+	c := v.c
+	if c.Token == "" && c.TokenFile == "" {
+		v.bad("token", "", "is missing; a server has it in %s, give it with --token-file or %s", paths.Data(DefaultDataDir).NodeToken(), envPrefix+"TOKEN")
+	}
+	const form = "write https://HOST:6443 with the name or address of a server"
+	u, err := url.Parse(c.Server)
+	switch {
+	case c.Server == "":
+		v.bad("server", "", "is missing; "+form)
+	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		v.bad("server", shortened(c.Server), "not a server's URL; "+form)
+	case u.Port() == "":
+		v.bad("server", c.Server, "has no port; "+form)
+	}
+}
+
+func (v *checker) certificates() {
+	if d := v.c.CertificateLifetime; d < minCertificateLifetime || d > maxCertificateLifetime {
 		v.bad("certificate-lifetime", hours(d), "write a time from %s to %s, such as 720h", hours(minCertificateLifetime), hours(maxCertificateLifetime))
 	}
+}
+
+// kubeconfig checks where the administrator's kubeconfig goes.
+func (v *checker) kubeconfig() {
+	c := v.c
 	if c.WriteKubeconfig == "" {
 		v.bad("write-kubeconfig", "", "is empty; name a file, or leave the flag out for %s", DefaultWriteKubeconfig)
 	}
@@ -104,11 +144,6 @@ func (v *checker) components() {
 		}
 		if !isWord(value) {
 			v.bad(name, value, "not a name; write small letters, digits and dashes")
-		}
-	}
-	for _, o := range Table() {
-		if o.Group == groupArguments {
-			v.arguments(o)
 		}
 	}
 }

@@ -40,9 +40,10 @@ type Options struct {
 	PasswordFile string
 	// Joined is told, before the unit is ready, how long the shortest-lived of the
 	// certificates is valid; nil is not told.
-	Joined func(life time.Duration)
-	Log    *slog.Logger
-	Now    func() time.Time // nil is time.Now
+	Joined  func(life time.Duration)
+	Version string // of this machine's Kubernetes, v1.36.3…
+	Log     *slog.Logger
+	Now     func() time.Time // nil is time.Now
 }
 
 // Join is the unit.
@@ -179,5 +180,5 @@ func (j *Join) newMember() (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now}, nil
+	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now, version: j.Version}, nil
 }

@@ -27,7 +27,9 @@ type member struct {
 	files  Files
 	log    *slog.Logger
 	now    func() time.Time
-	warned bool // of the clocks
+
+	version string // of this machine's Kubernetes
+	warned  bool   // of the clocks
 
 	visited time.Time // when the server was last asked, for renewals
 }
@@ -54,6 +56,9 @@ func (m *member) join(ctx context.Context, because string) (*joinapi.NodeConfig,
 	}
 	config, err := joinapi.ParseNodeConfig(text)
 	if err != nil {
+		return nil, permanent{err}
+	}
+	if err := checkSkew(m.version, config.Version); err != nil {
 		return nil, permanent{err}
 	}
 	clientCA, err := m.client.get(ctx, joinapi.PathClientCA)
