@@ -5,13 +5,13 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -25,10 +25,11 @@ import (
 
 const certificateLife = 30 * time.Second
 
-// TestCertificates lets a server with its node live for three lifetimes of its
+// TestCertificates lets a server and an agent live for three lifetimes of their
 // certificates. Everything that one of them is for goes on all the time.
 func TestCertificates(t *testing.T) {
-	n := newNode(t, newLab(t), "n1")
+	l := newLab(t)
+	n := newNode(t, l, "n1")
 	n.serve(t)
 	n.stop(t)
 	// Certificates that are good for a year stay when the lifetime is changed. With
@@ -36,55 +37,69 @@ func TestCertificates(t *testing.T) {
 	n.args = []string{"--certificate-lifetime", certificateLife.String()}
 	n.serve(t)
 	n.Must(t, "cleat", "certificate", "rotate")
-	n.apply(t, "default", podOf("talker", "echo started; exec sleep 1000000", ""))
-	n.awaitPod(t, "default", "talker")
-	first := n.certificates(t)
-	served := n.served(t)
+	a := newAgent(t, l, n, "n2")
+	a.start(t)
+	a.awaitReady(t)
+	for _, name := range []string{"n1", "n2"} {
+		n.apply(t, "default", podOf("on-"+name, "echo started; exec sleep 1000000", "  nodeName: "+name))
+		n.awaitPod(t, "default", "on-"+name)
+	}
+	c := certified{n: n, a: a}
+	files, served := c.files(t), c.served(t)
 	began := time.Now()
 
 	requests := startRequests(t, n)
 	for time.Since(began) < 3*certificateLife {
-		n.useCertificates(t)
+		c.use(t)
 	}
 	requests.stop()
 	requests.check(t)
-	n.movedOn(t, first, n.certificates(t), 2*certificateLife)
-	for port, end := range n.served(t) {
-		if moved := end.Sub(served[port]); moved < 2*certificateLife {
-			t.Errorf("what is served on port %s ends %v after what was served at first", port, moved)
-		}
-	}
+	movedOn(t, files, c.files(t))
+	movedOn(t, served, c.served(t))
 	if out := n.kubectl(t, "get", "events", "-A", "-o", "jsonpath={.items[?(@.reason=='UnitUnhealthy')].message}"); out != "" {
 		t.Errorf("units were not well: %s", out)
 	}
-	if ended, err := n.server.Ended(); ended {
-		t.Errorf("the server ended: %v", err)
+	for name, process := range map[string]*lab.Process{"server": n.server, "agent": a.process} {
+		if ended, err := process.Ended(); ended {
+			t.Errorf("the %s ended: %v", name, err)
+		}
 	}
 }
 
-// useCertificates does something with each kind of certificate.
-func (n *node) useCertificates(t *testing.T) {
+// certified is a server with its node, and an agent.
+type certified struct {
+	n *node
+	a *agent
+}
+
+func (c certified) machines() []*lab.Machine { return []*lab.Machine{c.n.Machine, c.a.Machine} }
+
+// use does something with each kind of certificate.
+func (c certified) use(t *testing.T) {
 	t.Helper()
-	// The administrator's, the API server's, and the kubelet's: its status is fresh.
-	if err := n.ready(); err != nil {
-		t.Errorf("the node: %v", err)
-	}
-	// The API server's towards the kubelet, and the kubelet's own.
-	if out, err := n.Run("kubectl", "logs", "talker"); err != nil || out != "started\n" {
-		t.Errorf("logs: %q, %v", out, err)
-	}
-	if out, err := n.Run("kubectl", "exec", "talker", "--", "echo", "hello"); err != nil || out != "hello\n" {
-		t.Errorf("exec: %q, %v", out, err)
-	}
-	if out, err := n.Run("cleat", "status"); err != nil {
-		t.Errorf("status: %v\n%s", err, out)
+	n := c.n
+	for _, m := range c.machines() {
+		// The administrator's and the API server's; the kubelet's keeps the node Ready.
+		if out, err := n.Run("kubectl", "get", "node", m.Name); err != nil || !strings.Contains(out, " Ready ") {
+			t.Errorf("the node: %s, %v", out, err)
+		}
+		// The API server's towards the kubelet, and the kubelet's own.
+		if out, err := n.Run("kubectl", "logs", "on-"+m.Name); err != nil || out != "started\n" {
+			t.Errorf("logs: %q, %v", out, err)
+		}
+		if out, err := n.Run("kubectl", "exec", "on-"+m.Name, "--", "echo", "hello"); err != nil || out != "hello\n" {
+			t.Errorf("exec: %q, %v", out, err)
+		}
+		if out, err := m.Run("cleat", "status"); err != nil {
+			t.Errorf("status of %s: %v\n%s", m.Name, err, out)
+		}
 	}
 	// The controller manager's and the scheduler's, who answer by doing their work.
-	name := fmt.Sprintf("job-%d", time.Now().UnixNano())
+	name := fmt.Sprintf("work-%d", time.Now().UnixNano())
 	n.kubectl(t, "create", "deployment", name, "--image", image, "--", "sleep", "1000000")
-	lab.Eventually(t, podPatience, "pod of "+name+" on the node", func() error {
+	lab.Eventually(t, podPatience, "pod of "+name+" on a node", func() error {
 		out, err := n.Run("kubectl", "get", "pods", "-l", "app="+name, "-o", "jsonpath={.items[*].spec.nodeName}")
-		if err == nil && out != n.Name {
+		if err == nil && !strings.HasPrefix(out, "n") {
 			err = fmt.Errorf("it is on %q", out)
 		}
 		return err
@@ -92,68 +107,84 @@ func (n *node) useCertificates(t *testing.T) {
 	n.kubectl(t, "delete", "deployment", name, "--wait=false")
 }
 
-// certificates is when each certificate on the machine ends, authorities left out.
-func (n *node) certificates(t *testing.T) map[string]time.Time {
+// files is when each certificate on the machines ends, authorities left out.
+func (c certified) files(t *testing.T) map[string]time.Time {
 	t.Helper()
-	out, err := n.Run("cleat", "certificate", "check", "-o", "json")
-	var all []struct {
-		File     string
-		NotAfter time.Time `json:"not_after"`
-		State    string
-	}
-	if jsonErr := json.Unmarshal([]byte(out), &all); jsonErr != nil {
-		t.Fatalf("%v, %v: %s", err, jsonErr, out)
-	}
 	ends := map[string]time.Time{}
-	for _, c := range all {
-		if strings.HasSuffix(c.File, "-ca.crt") {
-			continue
+	for _, m := range c.machines() {
+		out, err := m.Run("cleat", "certificate", "check", "-o", "json")
+		var all []struct {
+			File     string
+			NotAfter time.Time `json:"not_after"`
+			State    string
 		}
-		if left := time.Until(c.NotAfter); left > certificateLife || c.State == "expired" || c.State == "unreadable" {
-			t.Errorf("%s is %s and ends in %v", c.File, c.State, left)
+		if jsonErr := json.Unmarshal([]byte(out), &all); jsonErr != nil {
+			t.Fatalf("%v, %v: %s", err, jsonErr, out)
 		}
-		ends[c.File] = c.NotAfter
+		for _, found := range all {
+			if strings.HasSuffix(found.File, "-ca.crt") {
+				continue
+			}
+			if left := time.Until(found.NotAfter); left > certificateLife || left <= 0 {
+				t.Errorf("%s on %s is %s and ends in %v", found.File, m.Name, found.State, left)
+			}
+			ends[m.Name+": "+found.File] = found.NotAfter
+		}
 	}
-	if len(ends) != 14 {
-		t.Errorf("%d certificates: %s", len(ends), out)
+	if len(ends) != 10+4+4 {
+		t.Errorf("%d certificates: %v", len(ends), ends)
 	}
 	return ends
 }
 
-func (n *node) movedOn(t *testing.T, before, after map[string]time.Time, by time.Duration) {
-	t.Helper()
-	for file, end := range after {
-		if moved := end.Sub(before[file]); moved < by {
-			t.Errorf("%s ended at %v and ends at %v", path.Base(file), before[file], end)
-		}
-	}
-}
-
-// served is when the certificates end that are served on the machine's ports.
-func (n *node) served(t *testing.T) map[string]time.Time {
+// served is when the certificates end that are served on the machines' ports.
+func (c certified) served(t *testing.T) map[string]time.Time {
 	t.Helper()
 	ends := map[string]time.Time{}
-	for _, port := range []string{"6443", "10250", "10257", "10259"} {
-		// The scheduler and the controller manager take a moment to see a new file.
-		lab.Eventually(t, certificateLife, "a good certificate on port "+port, func() error {
-			conn, err := n.Dial(t.Context(), "tcp", "127.0.0.1:"+port)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // only looked at
-			if err := client.HandshakeContext(t.Context()); err != nil {
-				return err
-			}
-			leaf := client.ConnectionState().PeerCertificates[0]
-			if now := time.Now(); now.After(leaf.NotAfter) || leaf.NotAfter.Sub(now) > 2*certificateLife {
-				return fmt.Errorf("%s ends at %v", leaf.Subject, leaf.NotAfter)
-			}
-			ends[port] = leaf.NotAfter
-			return nil
-		})
+	for _, m := range c.machines() {
+		ports := []string{"10250"}
+		if m == c.n.Machine {
+			ports = append(ports, "6443", "10257", "10259")
+		}
+		for _, port := range ports {
+			// Who serves on it takes a moment to see a new file.
+			lab.Eventually(t, certificateLife, "a good certificate on port "+port, func() error {
+				leaf, err := shown(t.Context(), m, port)
+				if err != nil {
+					return err
+				}
+				if left := time.Until(leaf.NotAfter); left < 0 || left > certificateLife {
+					return fmt.Errorf("%s ends in %v", leaf.Subject, left)
+				}
+				ends[m.Name+": port "+port] = leaf.NotAfter
+				return nil
+			})
+		}
 	}
 	return ends
+}
+
+// shown is the certificate that a port of the machine shows.
+func shown(ctx context.Context, m *lab.Machine, port string) (*x509.Certificate, error) {
+	conn, err := m.Dial(ctx, "tcp", "127.0.0.1:"+port)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // only looked at
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return client.ConnectionState().PeerCertificates[0], nil
+}
+
+func movedOn(t *testing.T, before, after map[string]time.Time) {
+	t.Helper()
+	for name, end := range after {
+		if end.Sub(before[name]) < 2*certificateLife {
+			t.Errorf("%s ended at %v and ends at %v", name, before[name], end)
+		}
+	}
 }
 
 // requests are what a client with a token asks of the API server, one after the
@@ -191,7 +222,7 @@ func startRequests(t *testing.T, n *node) *requests {
 		pause := time.NewTicker(20 * time.Millisecond) // leaves room for the rest
 		defer pause.Stop()
 		for ctx.Err() == nil {
-			err := ask(ctx, client, cfg.Host+"/api/v1/namespaces/default/pods/talker")
+			err := ask(ctx, client, cfg.Host+"/api/v1/namespaces/default/pods/on-n1")
 			if ctx.Err() == nil {
 				r.mu.Lock()
 				if err != nil {
