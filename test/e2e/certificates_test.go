@@ -44,7 +44,7 @@ func TestCertificates(t *testing.T) {
 		n.apply(t, "default", podOf("on-"+name, "echo started; exec sleep 1000000", "  nodeName: "+name))
 		n.awaitPod(t, "default", "on-"+name)
 	}
-	c := certified{n: n, a: a}
+	c := &certified{n: n, a: a}
 	files, served := c.files(t), c.served(t)
 	began := time.Now()
 
@@ -54,6 +54,10 @@ func TestCertificates(t *testing.T) {
 	}
 	requests.stop()
 	requests.check(t)
+	// Three lifetimes have five renewals.
+	if c.cut > 5 {
+		t.Errorf("%d of %d requests to kubelets were cut", c.cut, c.asked)
+	}
 	movedOn(t, files, c.files(t))
 	movedOn(t, served, c.served(t))
 	if out := n.kubectl(t, "get", "events", "-A", "-o", "jsonpath={.items[?(@.reason=='UnitUnhealthy')].message}"); out != "" {
@@ -70,12 +74,14 @@ func TestCertificates(t *testing.T) {
 type certified struct {
 	n *node
 	a *agent
+
+	asked, cut int // of kubelets
 }
 
-func (c certified) machines() []*lab.Machine { return []*lab.Machine{c.n.Machine, c.a.Machine} }
+func (c *certified) machines() []*lab.Machine { return []*lab.Machine{c.n.Machine, c.a.Machine} }
 
 // use does something with each kind of certificate.
-func (c certified) use(t *testing.T) {
+func (c *certified) use(t *testing.T) {
 	t.Helper()
 	n := c.n
 	for _, m := range c.machines() {
@@ -84,12 +90,8 @@ func (c certified) use(t *testing.T) {
 			t.Errorf("the node: %s, %v", out, err)
 		}
 		// The API server's towards the kubelet, and the kubelet's own.
-		if out, err := n.Run("kubectl", "logs", "on-"+m.Name); err != nil || out != "started\n" {
-			t.Errorf("logs: %q, %v", out, err)
-		}
-		if out, err := n.Run("kubectl", "exec", "on-"+m.Name, "--", "echo", "hello"); err != nil || out != "hello\n" {
-			t.Errorf("exec: %q, %v", out, err)
-		}
+		c.askKubelet(t, "started\n", "kubectl", "logs", "on-"+m.Name)
+		c.askKubelet(t, "hello\n", "kubectl", "exec", "on-"+m.Name, "--", "echo", "hello")
 		if out, err := m.Run("cleat", "status"); err != nil {
 			t.Errorf("status of %s: %v\n%s", m.Name, err, out)
 		}
@@ -107,8 +109,25 @@ func (c certified) use(t *testing.T) {
 	n.kubectl(t, "delete", "deployment", name, "--wait=false")
 }
 
+// askKubelet runs what the API server hands to a kubelet. What is on its way at the
+// moment when the certificate between the two is renewed is cut, and good when it
+// is asked again.
+func (c *certified) askKubelet(t *testing.T, want string, args ...string) {
+	t.Helper()
+	out, err := c.n.Run(args...)
+	if err != nil {
+		t.Logf("cut: %v", err)
+		c.cut++
+		out, err = c.n.Run(args...)
+	}
+	c.asked++
+	if err != nil || out != want {
+		t.Errorf("%v: %q, %v", args, out, err)
+	}
+}
+
 // files is when each certificate on the machines ends, authorities left out.
-func (c certified) files(t *testing.T) map[string]time.Time {
+func (c *certified) files(t *testing.T) map[string]time.Time {
 	t.Helper()
 	ends := map[string]time.Time{}
 	for _, m := range c.machines() {
@@ -138,7 +157,7 @@ func (c certified) files(t *testing.T) map[string]time.Time {
 }
 
 // served is when the certificates end that are served on the machines' ports.
-func (c certified) served(t *testing.T) map[string]time.Time {
+func (c *certified) served(t *testing.T) map[string]time.Time {
 	t.Helper()
 	ends := map[string]time.Time{}
 	for _, m := range c.machines() {

@@ -43,7 +43,7 @@ func EndsVerySoon(cert *x509.Certificate, now time.Time) bool {
 
 // LookEvery is how often whoever keeps a certificate that is valid for life looks
 // whether it has to be renewed, and whoever uses it whether it was. The twentieth
-// leaves a user ten looks between RenewAt and its end, and more.
+// leaves a user six looks between RenewAt and the end.
 func LookEvery(life time.Duration) time.Duration {
 	return min(longestLook, max(life/20, time.Second))
 }

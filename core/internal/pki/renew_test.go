@@ -26,7 +26,7 @@ func TestRenewAt(t *testing.T) {
 			if part := float64(left) / float64(life); part < 0.33 || part > 0.43 {
 				t.Errorf("of %v it is renewed with %v left", life, left)
 			}
-			// Whoever looks every LookEvery looks ten times and more before the end.
+			// Whoever looks every LookEvery looks six times and more before the end.
 			if looks := left / LookEvery(life); looks < 6 {
 				t.Errorf("of %v it is renewed with %d looks left", life, looks)
 			}

@@ -53,7 +53,7 @@ func TestRenewsWhileRunning(t *testing.T) {
 			pass(3 * time.Minute)
 			for _, i := range identities(u.files, certs.Leaf{}) {
 				c, err := certs.ReadLeaf(i.pair.Cert)
-				if err != nil || !time.Now().Before(c.NotAfter) || c.NotAfter.Sub(time.Now()) > life {
+				if err != nil || !time.Now().Before(c.NotAfter) || time.Until(c.NotAfter) > life {
 					t.Fatalf("at %v: %s ends %v, %v", time.Now(), i.pair.Cert, c.NotAfter, err)
 				}
 			}
