@@ -39,17 +39,18 @@ type Options struct {
 
 	AlsoLogToStderr bool // --alsologtostderr: beside LogFile
 
-	DataDir             string        // --data-dir
-	BindAddress         string        // --bind-address
-	HTTPSListenPort     int           // --https-listen-port
-	AdvertiseAddress    string        // --advertise-address; Detect fills it from NodeIP
-	TLSSAN              []string      // --tls-san
-	Server              string        // --server: https://host:port of the server that an agent joins
-	Token               string        // --token; secret
-	TokenFile           string        // --token-file; Detect reads it into Token
+	DataDir             string   // --data-dir
+	BindAddress         string   // --bind-address
+	HTTPSListenPort     int      // --https-listen-port
+	AdvertiseAddress    string   // --advertise-address; Detect fills it from NodeIP
+	TLSSAN              []string // --tls-san
+	Server              string   // --server: https://host:port of the server that an agent joins
+	Token               string   // --token; secret
+	TokenFile           string   // --token-file; Detect reads it into Token
+	WriteKubeconfig     string   // --write-kubeconfig
+	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
+
 	CertificateLifetime time.Duration // --certificate-lifetime: of leaves, not of authorities
-	WriteKubeconfig     string        // --write-kubeconfig
-	WriteKubeconfigMode string        // --write-kubeconfig-mode, octal digits
 
 	WriteKubeconfigGroup string // --write-kubeconfig-group: a name or number, "" = as it comes
 

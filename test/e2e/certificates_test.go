@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -60,6 +61,15 @@ func TestCertificates(t *testing.T) {
 	}
 	movedOn(t, files, c.files(t))
 	movedOn(t, served, c.served(t))
+	file := a.Path("/var/lib/cleat/agent/tls/client-kubelet.crt")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Must(t, "cleat", "certificate", "rotate")
+	if after, err := os.ReadFile(file); err != nil || bytes.Equal(before, after) {
+		t.Errorf("the agent was asked for new certificates and has the old ones, %v", err)
+	}
 	if out := n.kubectl(t, "get", "events", "-A", "-o", "jsonpath={.items[?(@.reason=='UnitUnhealthy')].message}"); out != "" {
 		t.Errorf("units were not well: %s", out)
 	}
