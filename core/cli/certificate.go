@@ -38,16 +38,17 @@ func (a *app) certificateCheckCommand() *cobra.Command {
 run. The exit code is 1 if one has ended, should have been renewed by now, or
 cannot be read. Run it as root.
 
-It takes the options of a server, of which --data-dir says where they are.`,
+It takes the options of an agent, of which --data-dir says where they are.`,
 		Args: noArgs,
 	}
 	output := outputFlag(cmd, outputTable, outputJSON, outputYAML)
-	flags := addOptions(cmd, config.Server, false)
+	// An agent leaves a server's keys of the config file alone.
+	flags := addOptions(cmd, config.Agent, false)
 	hideOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(flags, a.environ())
+		cfg, err := config.LoadAgent(flags, a.environ())
 		if err != nil {
-			return hinted{err, "`cleat server --help` explains each option"}
+			return hinted{err, "`cleat agent --help` explains each option"}
 		}
 		data := paths.Data(cfg.DataDir)
 		all := serverstatus.ReadCertificates(a.now(), data.TLS(""), data.AgentTLS(""))

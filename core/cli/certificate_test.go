@@ -18,7 +18,7 @@ func TestCertificateCheck(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yaml")
 	data := paths.Data(filepath.Join(dir, "data"))
-	if err := os.WriteFile(config, []byte("data-dir: "+string(data)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("data-dir: "+string(data)+"\ncertificate-lifetime: 720h\nserver: https://a:6443\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ca, err := pki.NewAuthority("ca", began)
