@@ -155,6 +155,9 @@ func (c *client) send(via *http.Client, req *http.Request) ([]byte, error) {
 	return body, judge(req.URL.Path, res, body)
 }
 
+// refused is the error of a server that does not take who asks.
+type refused struct{ error }
+
 // judge turns an answer that is none into an error.
 func judge(path string, res *http.Response, body []byte) error {
 	said := joinapi.ReadStatus(body)
@@ -162,9 +165,9 @@ func judge(path string, res *http.Response, body []byte) error {
 	case code == http.StatusOK:
 		return nil
 	case code == http.StatusUnauthorized:
-		return permanent{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}
+		return permanent{refused{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}}
 	case code == http.StatusForbidden:
-		return permanent{fmt.Errorf("the server refuses this node: %s", said)}
+		return permanent{refused{fmt.Errorf("the server refuses this node: %s", said)}}
 	case code == http.StatusTooManyRequests || code >= 500:
 		return fmt.Errorf("the server is not ready: %s: %s", res.Status, said)
 	case code < 400:

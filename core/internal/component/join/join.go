@@ -115,7 +115,7 @@ func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig,
 	var said string
 	var at time.Time
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
-		config, err := m.join(ctx, "")
+		config, err := m.ask(ctx, "")
 		if err == nil {
 			return config, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
 )
 
@@ -28,13 +29,15 @@ func (m *member) renew(ctx context.Context, all bool) error {
 	}
 	switch {
 	case all:
-		return m.ask(ctx, pki.Asked)
+		_, err = m.ask(ctx, pki.Asked)
+		return err
 	case due:
-		return m.ask(ctx, "")
+		_, err = m.ask(ctx, "")
+		return err
 	case m.now().Sub(m.visited).Abs() < visitEvery:
 		return nil
 	}
-	if err := m.ask(ctx, ""); err != nil && ctx.Err() == nil {
+	if _, err := m.ask(ctx, ""); err != nil && ctx.Err() == nil {
 		// No certificate waits for it, so once in a visitEvery will do.
 		m.visited = m.now()
 		m.log.Warn("the server could not be asked whether its authorities changed", "server", m.client.base, "error", err)
@@ -68,17 +71,17 @@ func (m *member) due() (bool, error) {
 	return false, nil
 }
 
-// ask joins as the member that this machine is: the token may have been changed
-// since, or have ended. It does with the token what its certificate does not do.
-func (m *member) ask(ctx context.Context, because string) error {
+// ask joins as the member that this machine may be: the token may have been changed
+// since, or have ended. Who is refused as a member shows the token.
+func (m *member) ask(ctx context.Context, because string) (*joinapi.NodeConfig, error) {
 	m.client.asMember = m.isMember()
 	defer func() { m.client.asMember = false }()
-	_, err := m.join(ctx, because)
-	if final := (permanent{}); m.client.asMember && errors.As(err, &final) {
+	config, err := m.join(ctx, because)
+	if no := (refused{}); m.client.asMember && errors.As(err, &no) {
 		m.client.asMember = false
-		_, err = m.join(ctx, because)
+		config, err = m.join(ctx, because)
 	}
-	return err
+	return config, err
 }
 
 // isMember reports whether the kubelet's certificate is good at the moment.

@@ -99,6 +99,8 @@ func TestRenewsWithoutTheToken(t *testing.T) {
 	if err := r.Check(r.machine.t.Context()); err != nil {
 		t.Error(err)
 	}
+	// Nor does a restart need it.
+	r.must()
 }
 
 // A machine that slept until its certificates had ended has the token left.
