@@ -4,7 +4,10 @@
 // them a Config is never written again.
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Config is everything a node was told and everything it found out. Printed,
 // logged or encoded as JSON it shows Options, without secrets.
@@ -46,6 +49,8 @@ type Options struct {
 	TokenFile           string   // --token-file; Detect reads it into Token
 	WriteKubeconfig     string   // --write-kubeconfig
 	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
+
+	CertificateLifetime time.Duration // --certificate-lifetime: of leaves, not of authorities
 
 	WriteKubeconfigGroup string // --write-kubeconfig-group: a name or number, "" = as it comes
 
