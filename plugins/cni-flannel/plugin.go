@@ -32,6 +32,7 @@ type config struct {
 }
 
 const (
+	bridge        = "cni0"
 	vxlanOverhead = 50 // bytes of the outer headers over IPv4
 	maxVNI        = 1<<24 - 1
 )
@@ -91,9 +92,10 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		return hostabi.CNIPlan{}, err
 	}
 	decided.Description = fmt.Sprintf("flannel %s for %s, pods of this node in %s", flannel.Backend, flannel.Network, pods)
+	decided.NetworkPolicy = cni.NetworkPolicy(req, bridge)
 	decided.Conflist, err = cni.BridgeNetwork{
 		Name:      "cbr0",
-		Bridge:    "cni0",
+		Bridge:    bridge,
 		MTU:       decided.MTU,
 		PodCIDRs:  []string{pods},
 		Routes:    []string{flannel.Network},

@@ -73,6 +73,15 @@ func Sysctls() map[string]string {
 	}
 }
 
+// NetworkPolicy returns the plan for NetworkPolicies with the core's own driver,
+// nil unless the request asks for it. bridge is the link that pods are plugged into.
+func NetworkPolicy(req hostabi.CNIRequest, bridge string) *hostabi.NetworkPolicyPlan {
+	if !req.NetworkPolicy {
+		return nil
+	}
+	return &hostabi.NetworkPolicyPlan{Driver: hostabi.PolicyDriverNFTables, Bridge: bridge}
+}
+
 // IPv4 checks that a list of CIDRs from the request has an IPv4 one and no
 // other family, and returns the first. field names the list in the error.
 func IPv4(field string, cidrs []string) (string, error) {
