@@ -195,15 +195,22 @@ func (s *site) sync(policies ...string) {
 	s.t.Helper()
 	s.now.policies = nil
 	for i, text := range policies {
-		np := &networkingv1.NetworkPolicy{}
-		s.must(yaml.UnmarshalStrict([]byte(text), &np.Spec))
-		np.Namespace, np.Name = "blue", fmt.Sprint("p", i)
-		if len(np.Spec.PolicyTypes) == 0 {
-			s.t.Fatal("the reference wants policyTypes, as the API server fills them in")
-		}
-		s.now.policies = append(s.now.policies, np)
+		s.now.policies = append(s.now.policies, policyOf(s.t, fmt.Sprint("p", i), text))
 	}
 	s.must(s.d.sync(s.t.Context()))
+}
+
+// policyOf is a policy of the namespace blue whose specification is in YAML.
+func policyOf(t testing.TB, name, spec string) *networkingv1.NetworkPolicy {
+	t.Helper()
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "blue", Name: name}}
+	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(spec, "\t", " ")), &np.Spec); err != nil {
+		t.Fatal(err)
+	}
+	if len(np.Spec.PolicyTypes) == 0 {
+		t.Fatal("the reference wants policyTypes, as the API server fills them in")
+	}
+	return np
 }
 
 // end is one end of a connection.

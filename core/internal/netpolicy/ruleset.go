@@ -280,11 +280,8 @@ func (b *builder) rulesOf(d direction, pol *policy, r policyRule) []rule {
 	}
 	for _, f := range b.base.families() {
 		var sets []string
-		if len(r.peers) > 0 {
-			sets = append(sets, b.peerSet(f, r.peers))
-		}
-		if name := b.blockSet(f, r.blocks); name != "" {
-			sets = append(sets, name)
+		if len(ports) > 0 || d == in { // else the peers are in the set of endpoints
+			sets = b.peerSets(f, r)
 		}
 		for _, s := range sets {
 			for _, p := range ports {
@@ -309,6 +306,18 @@ func (b *builder) rulesOf(d direction, pol *policy, r policyRule) []rule {
 		}
 	}
 	return rules
+}
+
+// peerSets are the sets of which one has the address of a peer.
+func (b *builder) peerSets(f family, r policyRule) []string {
+	var sets []string
+	if len(r.peers) > 0 {
+		sets = append(sets, b.peerSet(f, r.peers))
+	}
+	if name := b.blockSet(f, r.blocks); name != "" {
+		sets = append(sets, name)
+	}
+	return sets
 }
 
 // peerSet has the addresses of all pods that any of the peers selects.
