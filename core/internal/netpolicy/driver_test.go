@@ -427,3 +427,23 @@ func BenchmarkSync(b *testing.B) {
 		b.Error(err)
 	}
 }
+
+// TestDirections is what a policy isolates that an old API server stored without policyTypes.
+func TestDirections(t *testing.T) {
+	rule := []networkingv1.NetworkPolicyEgressRule{{}}
+	for _, tc := range []struct {
+		types               []networkingv1.PolicyType
+		egress              []networkingv1.NetworkPolicyEgressRule
+		isIngress, isEgress bool
+	}{
+		{nil, nil, true, false},
+		{nil, rule, true, true},
+		{[]networkingv1.PolicyType{networkingv1.PolicyTypeIngress}, rule, true, false},
+		{[]networkingv1.PolicyType{networkingv1.PolicyTypeEgress}, nil, false, true},
+	} {
+		spec := networkingv1.NetworkPolicySpec{PolicyTypes: tc.types, Egress: tc.egress}
+		if in, out := directions(spec); in != tc.isIngress || out != tc.isEgress {
+			t.Errorf("%+v: ingress %t, egress %t", spec, in, out)
+		}
+	}
+}

@@ -41,10 +41,6 @@ type baseFacts struct {
 	bridge string         // link whose ports are pods, "" = none
 }
 
-func (b baseFacts) equal(o baseFacts) bool {
-	return b.bridge == o.bridge && slices.Equal(b.local, o.local)
-}
-
 func (b baseFacts) families() []family {
 	var all []family
 	for _, p := range b.local {
