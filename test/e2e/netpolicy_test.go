@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,28 +87,29 @@ func (c *policed) ip(t *testing.T, namespace, pod string) string {
 	return c.kubectl(t, "get", "pod", "-n", namespace, pod, "-o", "jsonpath={.status.podIP}")
 }
 
-// get asks from a pod; busybox's wget has no timeout of its own that works.
-func (c *policed) get(namespace, pod, url string) (string, error) {
-	return c.Run("kubectl", "exec", "-n", namespace, pod, "--", "timeout", "2", "wget", "-q", "-O", "-", url)
+// request is one from a pod of a namespace to a URL.
+type request struct {
+	namespace, pod, url string
+	passes              bool
 }
 
-// passes and fails wait until a request from a pod does.
-func (c *policed) passes(t *testing.T, namespace, pod, url string) {
+// expect waits until of all requests those pass that should, and no others.
+func (c *policed) expect(t *testing.T, requests ...request) {
 	t.Helper()
-	lab.Eventually(t, podPatience, fmt.Sprintf("%s/%s gets %s", namespace, pod, url), func() error {
-		_, err := c.get(namespace, pod, url)
-		return err
-	})
-}
-
-func (c *policed) fails(t *testing.T, namespace, pod, url string) {
-	t.Helper()
-	lab.Eventually(t, podPatience, fmt.Sprintf("%s/%s does not get %s", namespace, pod, url), func() error {
-		out, err := c.get(namespace, pod, url)
-		if err == nil {
-			return fmt.Errorf("got %q", out)
+	lab.Eventually(t, podPatience, "the requests that should pass", func() error {
+		wrong := make([]error, len(requests))
+		var wg sync.WaitGroup
+		for i, r := range requests {
+			wg.Go(func() {
+				// busybox's wget has no timeout of its own that works.
+				out, err := c.Run("kubectl", "exec", "-n", r.namespace, r.pod, "--", "timeout", "3", "wget", "-q", "-O", "-", r.url)
+				if (err == nil) != r.passes {
+					wrong[i] = fmt.Errorf("%+v: got %q, %w", r, out, err)
+				}
+			})
 		}
-		return nil
+		wg.Wait()
+		return errors.Join(wrong...)
 	})
 }
 
@@ -116,10 +119,11 @@ func (c *policed) url(t *testing.T, namespace, pod string, port int) string {
 }
 
 func testNoPolicy(t *testing.T, c *policed) {
-	c.passes(t, "outer", "web-n1", c.url(t, "inner", "web-n1", 8080))
-	c.passes(t, "outer", "web-n1", c.url(t, "inner", "web-n2", 8081))
-	c.passes(t, "outer", "web-n2", "http://web.inner")
-	c.passes(t, "inner", "web-n2", "http://web.outer")
+	c.expect(t,
+		request{"outer", "web-n1", c.url(t, "inner", "web-n1", 8080), true},
+		request{"outer", "web-n1", c.url(t, "inner", "web-n2", 8081), true},
+		request{"outer", "web-n2", "http://web.inner", true},
+		request{"inner", "web-n2", "http://web.outer", true})
 }
 
 func policyYAML(name, spec string) string {
@@ -138,14 +142,16 @@ func testDenyAll(t *testing.T, c *policed) {
 		return err
 	})
 	t.Logf("kubectl took %v, the rules were there %v after it", applied, time.Since(begin)-applied)
+	requests := []request{{"outer", "web-n2", "http://web.outer", true}}
 	for _, from := range []string{"web-n1", "web-n2"} {
-		c.fails(t, "outer", from, c.url(t, "inner", "web-n1", 8080))
-		c.fails(t, "outer", from, c.url(t, "inner", "web-n2", 8080))
-		c.fails(t, "outer", from, "http://web.inner")
-		c.fails(t, "inner", from, c.url(t, "outer", "web-n1", 8080))
-		c.fails(t, "inner", from, c.url(t, "outer", "web-n2", 8080))
+		requests = append(requests,
+			request{"outer", from, c.url(t, "inner", "web-n1", 8080), false},
+			request{"outer", from, c.url(t, "inner", "web-n2", 8080), false},
+			request{"outer", from, "http://web.inner", false},
+			request{"inner", from, c.url(t, "outer", "web-n1", 8080), false},
+			request{"inner", from, c.url(t, "outer", "web-n2", 8080), false})
 	}
-	c.passes(t, "outer", "web-n2", "http://web.outer")
+	c.expect(t, requests...)
 	// The node itself is let through: probes would fail, and the pods be killed.
 	if _, err := c.Run("curl", "-sS", "--max-time", "5", c.url(t, "inner", "web-n1", 8080)); err != nil {
 		t.Errorf("from the pod's own node: %v", err)
@@ -176,12 +182,17 @@ func testAllow(t *testing.T, c *policed) {
 	c.apply(t, "inner", policyYAML("allow", `{podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress],
   ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: outer}}}], ports: [{port: http}]}],
   egress: [{to: [{namespaceSelector: {}}], ports: [{port: 53, protocol: UDP}]}]}`))
+	var requests []request
 	for _, from := range []string{"web-n1", "web-n2"} {
-		c.passes(t, "outer", from, c.url(t, "inner", "web-n1", 8080))
-		c.passes(t, "outer", from, c.url(t, "inner", "web-n2", 8080))
-		c.passes(t, "outer", from, "http://web.inner")
-		c.fails(t, "outer", from, c.url(t, "inner", "web-n2", 8081))
-		c.fails(t, "inner", from, c.url(t, "outer", "web-n1", 8080))
+		requests = append(requests,
+			request{"outer", from, c.url(t, "inner", "web-n1", 8080), true},
+			request{"outer", from, c.url(t, "inner", "web-n2", 8080), true},
+			request{"outer", from, "http://web.inner", true},
+			request{"outer", from, c.url(t, "inner", "web-n2", 8081), false},
+			request{"inner", from, c.url(t, "outer", "web-n1", 8080), false})
+	}
+	c.expect(t, requests...)
+	for _, from := range []string{"web-n1", "web-n2"} {
 		eventuallyPrints(t, c.Machine, podPatience, "web.outer.svc", "kubectl", "exec", "-n", "inner", from, "--", "nslookup", "web.outer.svc.cluster.local")
 	}
 }
@@ -189,13 +200,17 @@ func testAllow(t *testing.T, c *policed) {
 func testBlock(t *testing.T, c *policed) {
 	c.apply(t, "inner", policyYAML("allow", fmt.Sprintf(
 		`{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 10.42.0.0/16, except: [%s/32]}}]}]}`, c.ip(t, "outer", "web-n1"))))
+	var requests []request
 	for _, to := range []string{"web-n1", "web-n2"} {
-		c.fails(t, "outer", "web-n1", c.url(t, "inner", to, 8080))
-		c.passes(t, "outer", "web-n2", c.url(t, "inner", to, 8080))
+		requests = append(requests,
+			request{"outer", "web-n1", c.url(t, "inner", to, 8080), false},
+			request{"outer", "web-n2", c.url(t, "inner", to, 8080), true})
 	}
+	c.expect(t, requests...)
 	c.kubectl(t, "delete", "networkpolicy", "-n", "inner", "--all")
-	c.passes(t, "outer", "web-n1", c.url(t, "inner", "web-n1", 8080))
-	c.passes(t, "inner", "web-n2", c.url(t, "outer", "web-n1", 8080))
+	c.expect(t,
+		request{"outer", "web-n1", c.url(t, "inner", "web-n1", 8080), true},
+		request{"inner", "web-n2", c.url(t, "outer", "web-n1", 8080), true})
 	for _, pod := range []string{"web-n1", "web-n2"} {
 		if got := c.kubectl(t, "get", "pod", "-n", "inner", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "0" {
 			t.Errorf("%s was started again %s times: its probes did not get through", pod, got)
@@ -207,7 +222,7 @@ func testBlock(t *testing.T, c *policed) {
 func testWithoutServer(t *testing.T, c *policed) {
 	c.apply(t, "inner", policyYAML("deny", "{podSelector: {}, policyTypes: [Ingress]}"))
 	url := c.url(t, "inner", "web-n1", 8080)
-	c.fails(t, "outer", "web-n2", url)
+	c.expect(t, request{"outer", "web-n2", url, false})
 	container := strings.TrimSpace(c.agent.Must(t, "crictl", "ps", "-q", "--label", "io.kubernetes.pod.name=web-n2", "--label", "io.kubernetes.pod.namespace=outer"))
 	c.stop(t)
 	if out, err := c.agent.Run("crictl", "exec", container, "timeout", "2", "wget", "-q", "-O", "-", url); err == nil {
@@ -236,8 +251,7 @@ func testPolicyDisabled(t *testing.T, c *policed) {
 		})
 	}
 	c.agent.awaitReady(t)
-	for _, from := range []string{"web-n1", "web-n2"} {
-		c.passes(t, "outer", from, c.url(t, "inner", "web-n1", 8080))
-		c.passes(t, "outer", from, c.url(t, "inner", "web-n2", 8080))
-	}
+	c.expect(t,
+		request{"outer", "web-n1", c.url(t, "inner", "web-n2", 8080), true},
+		request{"outer", "web-n2", c.url(t, "inner", "web-n1", 8080), true})
 }
