@@ -128,13 +128,14 @@ const (
 
 // FlannelPlan is what the flannel driver needs.
 type FlannelPlan struct {
-	Backend    string `json:"backend"`             // a Flannel backend constant
-	Network    string `json:"network"`             // cluster CIDR
-	Interface  string `json:"interface,omitempty"` // empty = the default route's
-	VNI        int    `json:"vni,omitempty"`       // vxlan only
-	Port       int    `json:"port,omitempty"`      // vxlan only, UDP; 0 = the kernel's 8472
-	NFTables   bool   `json:"nftables"`            // rules with nftables, else iptables
-	Masquerade bool   `json:"masquerade"`          // hide pods behind the node outside Network
+	Backend    string `json:"backend"`              // a Flannel backend constant
+	Network    string `json:"network"`              // IPv4 cluster CIDR, "" where NetworkV6 is alone
+	NetworkV6  string `json:"network_v6,omitempty"` // IPv6 cluster CIDR, "" for none
+	Interface  string `json:"interface,omitempty"`  // empty = the default route's
+	VNI        int    `json:"vni,omitempty"`        // vxlan only
+	Port       int    `json:"port,omitempty"`       // vxlan only, UDP; 0 = the kernel's 8472
+	NFTables   bool   `json:"nftables"`             // rules with nftables, else iptables
+	Masquerade bool   `json:"masquerade"`           // hide pods behind the node outside its networks
 }
 
 // BridgePlan is what the bridge driver needs.

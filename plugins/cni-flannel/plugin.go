@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/cleat-dev/cleat/pluginsdk"
@@ -32,9 +34,11 @@ type config struct {
 }
 
 const (
-	bridge        = "cni0"
-	vxlanOverhead = 50 // bytes of the outer headers over IPv4
-	maxVNI        = 1<<24 - 1
+	bridge          = "cni0"
+	vxlanOverhead   = 50 // bytes of the outer headers over IPv4
+	vxlanOverheadV6 = 70 // over IPv6
+	leastMTUV6      = 1280
+	maxVNI          = 1<<24 - 1
 )
 
 func (p *plugin) configure() error {
@@ -71,7 +75,7 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		overhead = vxlanOverhead
 		flannel.VNI, flannel.Port = p.config.VNI, p.config.Port
 	case hostabi.FlannelHostGW:
-		decided.RemoveLinks = []string{fmt.Sprintf("flannel.%d", p.config.VNI)}
+		decided.RemoveLinks = []string{fmt.Sprintf("flannel.%d", p.config.VNI), fmt.Sprintf("flannel-v6.%d", p.config.VNI)}
 	case "none":
 		return hostabi.CNIPlan{}, fmt.Errorf("flannel-backend none asks for no network from cleat; use --cni cni-none to bring your own")
 	default:
@@ -81,24 +85,42 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 	if flannel.NFTables, err = cni.UseNFTables(req.ProxyMode); err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	if flannel.Network, err = cni.IPv4("cluster-cidr", req.ClusterCIDRs); err != nil {
-		return hostabi.CNIPlan{}, err
-	}
-	pods, err := cni.PodCIDR(req.Node)
+	networks, err := cni.ParseNetworks("cluster-cidr", req.ClusterCIDRs)
 	if err != nil {
 		return hostabi.CNIPlan{}, err
+	}
+	flannel.Network, flannel.NetworkV6 = networks.V4, networks.V6
+	if len(req.Node.PodCIDRs) == 0 {
+		return hostabi.CNIPlan{}, fmt.Errorf("node %q has no pod CIDR yet; ask again when the controller manager has assigned one", req.Node.Name)
+	}
+	pods, err := cni.ParseNetworks("pod CIDRs of node "+req.Node.Name, req.Node.PodCIDRs)
+	if err != nil {
+		return hostabi.CNIPlan{}, err
+	}
+	if (pods.V4 == "") != (networks.V4 == "") || (pods.V6 == "") != (networks.V6 == "") {
+		return hostabi.CNIPlan{}, fmt.Errorf("node %q has the pod CIDRs %s, of other families than cluster-cidr %s; delete the Node and let it join again",
+			req.Node.Name, strings.Join(req.Node.PodCIDRs, ","), strings.Join(req.ClusterCIDRs, ","))
+	}
+	if networks.V6 != "" {
+		maps.Copy(decided.Sysctls, cni.SysctlsV6(req.Node.Interface))
+		if req.FlannelBackend == hostabi.FlannelVXLAN {
+			overhead = vxlanOverheadV6
+		}
 	}
 	if decided.MTU, err = cni.MTU(p.config.MTU, req.Node, overhead); err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	decided.Description = fmt.Sprintf("flannel %s for %s, pods of this node in %s", flannel.Backend, flannel.Network, pods)
+	if networks.V6 != "" && decided.MTU < leastMTUV6 {
+		return hostabi.CNIPlan{}, fmt.Errorf("mtu %d is too small for IPv6; use %d or more", decided.MTU, leastMTUV6)
+	}
+	decided.Description = fmt.Sprintf("flannel %s for %s, pods of this node in %s", flannel.Backend, strings.Join(networks.List(), " and "), strings.Join(pods.List(), " and "))
 	decided.NetworkPolicy = cni.NetworkPolicy(req, bridge)
 	decided.Conflist, err = cni.BridgeNetwork{
 		Name:      "cbr0",
 		Bridge:    bridge,
 		MTU:       decided.MTU,
-		PodCIDRs:  []string{pods},
-		Routes:    []string{flannel.Network},
+		PodCIDRs:  pods.List(),
+		Routes:    networks.List(),
 		ProxyMode: req.ProxyMode,
 	}.Conflist()
 	return decided, err

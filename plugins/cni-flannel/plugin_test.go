@@ -27,6 +27,11 @@ func request(change func(*hostabi.CNIRequest)) hostabi.CNIRequest {
 	return req
 }
 
+func dualStack(r *hostabi.CNIRequest) {
+	r.ClusterCIDRs, r.ServiceCIDRs = []string{"10.42.0.0/16", "fd42::/56"}, []string{"10.43.0.0/16", "fd43::/112"}
+	r.Node.Addresses, r.Node.PodCIDRs = []string{"192.0.2.10", "fd99::1"}, []string{"10.42.0.0/24", "fd42::/64"}
+}
+
 func TestPlans(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -38,6 +43,12 @@ func TestPlans(t *testing.T) {
 		{"vxlan-iptables", nil, func(r *hostabi.CNIRequest) { r.ProxyMode = "iptables" }},
 		{"vxlan-unknown-link", nil, func(r *hostabi.CNIRequest) { r.Node.Interface, r.Node.MTU = "", 0 }},
 		{"vxlan-jumbo", nil, func(r *hostabi.CNIRequest) { r.Node.MTU = 9000 }},
+		{"dual-stack", nil, dualStack},
+		{"dual-stack-host-gw", nil, func(r *hostabi.CNIRequest) { dualStack(r); r.FlannelBackend = "host-gw" }},
+		{"ipv6", nil, func(r *hostabi.CNIRequest) {
+			r.ClusterCIDRs, r.ServiceCIDRs = []string{"fd42::/56"}, []string{"fd43::/112"}
+			r.Node.Addresses, r.Node.PodCIDRs = []string{"fd99::1"}, []string{"fd42::/64"}
+		}},
 		{"host-gw", nil, func(r *hostabi.CNIRequest) { r.FlannelBackend = "host-gw" }},
 		{"configured", map[string]any{"vni": 42, "port": 4789, "mtu": 1400, "masquerade": false}, func(*hostabi.CNIRequest) {}},
 	} {
@@ -60,7 +71,10 @@ func TestRefuses(t *testing.T) {
 		{func(r *hostabi.CNIRequest) { r.FlannelBackend = "none" }, "use --cni cni-none"},
 		{func(r *hostabi.CNIRequest) { r.ProxyMode = "ipvs" }, `proxy mode "ipvs" is unknown; use nftables or iptables`},
 		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = nil }, "cluster-cidr is empty"},
-		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = []string{"10.42.0.0/16", "fd00::/48"} }, `cluster-cidr: "fd00::/48" is not IPv4`},
+		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = []string{"10.42.0.0/16", "fd00::/48"} }, `pod CIDRs 10.42.0.0/24, of other families`},
+		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = []string{"fd00::/48", "fd01::/48"} }, `are of one family`},
+		{func(r *hostabi.CNIRequest) { r.Node.PodCIDRs = []string{"fd42::/64"} }, `pod CIDRs fd42::/64, of other families`},
+		{func(r *hostabi.CNIRequest) { dualStack(r); r.Node.MTU = 1300 }, "mtu 1230 is too small for IPv6"},
 		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = []string{"10.42.0.0"} }, `cluster-cidr: "10.42.0.0" is not a CIDR`},
 		{func(r *hostabi.CNIRequest) { r.Node.PodCIDRs = nil }, `node "node-1" has no pod CIDR yet`},
 		{func(r *hostabi.CNIRequest) { r.Node.MTU = 600 }, "mtu 550 is too small"},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
 )
@@ -80,6 +81,57 @@ func NetworkPolicy(req hostabi.CNIRequest, bridge string) *hostabi.NetworkPolicy
 		return nil
 	}
 	return &hostabi.NetworkPolicyPlan{Driver: hostabi.PolicyDriverNFTables, Bridge: bridge}
+}
+
+// SysctlsV6 returns what Sysctls does for IPv6. A node that routes no longer takes
+// its own routes from router advertisements, unless its link is told to.
+func SysctlsV6(link string) map[string]string {
+	settings := map[string]string{
+		"net.ipv6.conf.all.forwarding":        "1",
+		"net.bridge.bridge-nf-call-ip6tables": "1",
+	}
+	if link != "" && !strings.Contains(link, ".") { // a dot ends a part of the name
+		settings["net.ipv6.conf."+link+".accept_ra"] = "2"
+	}
+	return settings
+}
+
+// Networks are ranges of addresses by family, "" where there is none.
+type Networks struct{ V4, V6 string }
+
+// ParseNetworks takes a list of CIDRs from the request apart: one, or one of each
+// family. field names the list in the error.
+func ParseNetworks(field string, cidrs []string) (Networks, error) {
+	var n Networks
+	for _, cidr := range cidrs {
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil || prefix.Addr().Is4In6() {
+			return Networks{}, fmt.Errorf("%s: %q is not a CIDR", field, cidr)
+		}
+		of := &n.V6
+		if prefix.Addr().Is4() {
+			of = &n.V4
+		}
+		if *of != "" {
+			return Networks{}, fmt.Errorf("%s: %q and %q are of one family; want at most one of each", field, *of, cidr)
+		}
+		*of = cidr
+	}
+	if n == (Networks{}) {
+		return Networks{}, fmt.Errorf("%s is empty, want a CIDR", field)
+	}
+	return n, nil
+}
+
+// List returns the ranges that there are, that of IPv4 first.
+func (n Networks) List() []string {
+	var list []string
+	for _, cidr := range []string{n.V4, n.V6} {
+		if cidr != "" {
+			list = append(list, cidr)
+		}
+	}
+	return list
 }
 
 // IPv4 checks that a list of CIDRs from the request has an IPv4 one and no

@@ -42,17 +42,17 @@ func TestMain(m *testing.M) {
 type order struct {
 	focus, skip string // regular expressions about the names of specs, "" for none
 	procs       int    // specs at a time
+	nodes       int    // a server and this less one agents
 }
+
+const maxNodes = 5 // on one computer
 
 // readOrder reads CLEAT_CONFORMANCE_*, which the Makefile sets. Without a focus in
 // the environment it is the sample; with an empty one, every conformance spec.
 func readOrder(t *testing.T) order {
 	t.Helper()
-	if nodes := os.Getenv("CLEAT_CONFORMANCE_NODES"); nodes != "" && nodes != "1" {
-		t.Fatalf("NODES=%s: cleat has no agents yet, so a cluster has one node; leave NODES out or say 1", nodes)
-	}
 	focus, asked := os.LookupEnv("CLEAT_CONFORMANCE_FOCUS")
-	o := order{focus: focus, skip: os.Getenv("CLEAT_CONFORMANCE_SKIP"), procs: 4 * runtime.NumCPU()} // most specs wait most of the time
+	o := order{focus: focus, skip: os.Getenv("CLEAT_CONFORMANCE_SKIP"), procs: 4 * runtime.NumCPU(), nodes: 1} // most specs wait most of the time
 	if !asked {
 		o.focus, o.skip = sampleFocus, sampleSkip
 	}
@@ -62,6 +62,13 @@ func readOrder(t *testing.T) order {
 			t.Fatalf("PROCS=%s: must be a number from 1 to 64", procs)
 		}
 		o.procs = n
+	}
+	if nodes := os.Getenv("CLEAT_CONFORMANCE_NODES"); nodes != "" {
+		n, err := strconv.Atoi(nodes)
+		if err != nil || n < 1 || n > maxNodes {
+			t.Fatalf("NODES=%s: must be a number from 1 to %d", nodes, maxNodes)
+		}
+		o.nodes = n
 	}
 	return o
 }
@@ -95,10 +102,18 @@ func TestConformance(t *testing.T) {
 	l.Install("../../bin/cleat", "cleat", "kubectl", "ctr", "crictl")
 	l.Install(built+"/e2e.test", "e2e.test")
 	l.Install(built+"/ginkgo", "ginkgo")
-	m := l.Machine("n1")
-	m.CopyFile(t, built+"/images.tar", "/var/lib/cleat/agent/images/conformance.tar", 0o644)
-	m.WriteFile(t, "/etc/cleat/registries.yaml", openMirror(t, built+"/images.tar").serve(t, m))
+	images := openMirror(t, built+"/images.tar")
+	machine := func(name string) *lab.Machine {
+		m := l.Machine(name)
+		m.CopyFile(t, built+"/images.tar", "/var/lib/cleat/agent/images/conformance.tar", 0o644)
+		m.WriteFile(t, "/etc/cleat/registries.yaml", images.serve(t, m))
+		return m
+	}
+	m := machine("n1")
 	boot(t, m)
+	for i := 2; i <= o.nodes; i++ {
+		join(t, m, machine(fmt.Sprintf("n%d", i)))
+	}
 
 	patience := time.Hour
 	if deadline, ok := t.Deadline(); ok {
@@ -114,7 +129,7 @@ func TestConformance(t *testing.T) {
 	report := m.Path(filepath.Join(inside, "junit_01.xml"))
 	keep(t, report, "junit.xml")
 	all := parse(t, report)
-	page := summary(fmt.Sprintf("Upstream's conformance specs: %d in %.1f minutes, %d at a time, one node", len(all), took.Minutes(), o.procs), all)
+	page := summary(fmt.Sprintf("Upstream's conformance specs: %d in %.1f minutes, %d at a time, nodes: %d", len(all), took.Minutes(), o.procs, o.nodes), all)
 	if err := os.WriteFile(results+"/summary.md", []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +166,22 @@ func boot(t *testing.T, m *lab.Machine) {
 		return err
 	})
 	t.Logf("the cluster is up after %.1f s", time.Since(begun).Seconds())
+}
+
+// join makes m a node of server's cluster.
+func join(t *testing.T, server, m *lab.Machine) {
+	t.Helper()
+	const token = "/etc/cleat/token"
+	m.CopyFile(t, server.Path("/var/lib/cleat/server/token"), token, 0o600)
+	agent := m.Start(t, "cleat", "cleat", "agent", "--server", fmt.Sprintf("https://%s:6443", server.Addr), "--token-file", token)
+	t.Cleanup(func() { keep(t, agent.LogFile(), m.Name+".log") })
+	lab.Eventually(t, bootPatience, m.Name+" is Ready", func() error {
+		if ended, err := agent.Ended(); ended {
+			t.Fatalf("cleat agent ended: %v", err)
+		}
+		_, err := server.Run("kubectl", "wait", "--for=condition=Ready", "--timeout=1s", "node/"+m.Name)
+		return err
+	})
 }
 
 // follow says how far the suite is until it ends, and returns how it did.

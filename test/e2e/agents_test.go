@@ -34,13 +34,18 @@ func newAgent(t *testing.T, l *lab.Lab, n *node, name string, args ...string) *a
 	return a
 }
 
-// start starts the agent with the server's token.
+// start starts the agent with the server's address and token.
 func (a *agent) start(t *testing.T) {
+	t.Helper()
+	a.startAt(t, fmt.Sprintf("https://%s:6443", a.of.Addr))
+}
+
+func (a *agent) startAt(t *testing.T, url string) {
 	t.Helper()
 	a.CopyFile(t, a.of.Path("/var/lib/cleat/server/token"), "/etc/cleat/token", 0o600)
 	a.started = time.Now()
 	a.process = a.Start(t, "agent", append([]string{"cleat", "agent",
-		"--server", fmt.Sprintf("https://%s:6443", a.of.Addr), "--token-file", "/etc/cleat/token"}, a.args...)...)
+		"--server", url, "--token-file", "/etc/cleat/token"}, a.args...)...)
 }
 
 // awaitReady returns how many seconds it took until the Node was Ready.

@@ -174,8 +174,10 @@ message! {
     pub struct FlannelPlan {
         /// a Flannel backend constant
         pub backend: String;
-        /// cluster CIDR
+        /// IPv4 cluster CIDR, "" where `network_v6` is alone
         pub network: String;
+        /// IPv6 cluster CIDR, "" for none
+        pub network_v6: String, omit_empty;
         /// empty = the default route's
         pub interface: String, omit_empty;
         /// vxlan only
@@ -184,7 +186,7 @@ message! {
         pub port: i64, omit_empty;
         /// rules with nftables, else iptables
         pub nftables: bool;
-        /// hide pods behind the node outside `network`
+        /// hide pods behind the node outside its networks
         pub masquerade: bool;
     }
 }

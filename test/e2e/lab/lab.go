@@ -61,7 +61,7 @@ func New(t testing.TB) *Lab {
 	if l.switchNS, err = startInit(initConfig{}); err != nil {
 		t.Fatalf("starting the switch: %v", err)
 	}
-	if err := l.switchNS.ip("link set lo up\nlink add br0 type bridge\naddr add 10.99.0.254/24 dev br0\nlink set br0 up\n"); err != nil {
+	if err := l.switchNS.ip("link set lo up\nlink add br0 type bridge\naddr add 10.99.0.254/24 dev br0\naddr add fd99::fe/64 dev br0 nodad\nlink set br0 up\n"); err != nil {
 		t.Fatal(err)
 	}
 	return l

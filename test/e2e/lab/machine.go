@@ -22,6 +22,7 @@ type Machine struct {
 	lab   *Lab
 	Name  string
 	Addr  netip.Addr // of eth0, in 10.99.0.0/24
+	Addr6 netip.Addr // of eth0, in fd99::/64, with the same last part
 	dir   string
 	init  *process1 // nil while the machine is off
 	procs []string  // the cgroup.procs files of its processes, on the host
@@ -35,10 +36,11 @@ type Machine struct {
 func (l *Lab) Machine(name string) *Machine {
 	l.t.Helper()
 	m := &Machine{
-		lab:  l,
-		Name: name,
-		Addr: netip.AddrFrom4([4]byte{10, 99, 0, byte(len(l.machines) + 1)}),
-		dir:  filepath.Join(l.dir, name),
+		lab:   l,
+		Name:  name,
+		Addr:  netip.AddrFrom4([4]byte{10, 99, 0, byte(len(l.machines) + 1)}),
+		Addr6: netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x99, 15: byte(len(l.machines) + 1)}),
+		dir:   filepath.Join(l.dir, name),
 	}
 	for _, d := range Disk() {
 		if err := os.MkdirAll(m.Path(d), 0o755); err != nil {
@@ -115,7 +117,8 @@ func (m *Machine) boot() error {
 	if err := m.lab.switchNS.ip(fmt.Sprintf("link add %[1]s type veth peer name eth0 netns %[2]d\nlink set %[1]s master br0 up\n", port, m.init.pid())); err != nil {
 		return err
 	}
-	return m.init.ip(fmt.Sprintf("link set lo up\naddr add %s/24 dev eth0\nlink set eth0 up\nroute add default via %s\n", m.Addr, m.lab.Gateway()))
+	return m.init.ip(fmt.Sprintf("link set lo up\naddr add %s/24 dev eth0\naddr add %s/64 dev eth0 nodad\nlink set eth0 up\n"+
+		"route add default via %s\nroute add default via fd99::fe\n", m.Addr, m.Addr6, m.lab.Gateway()))
 }
 
 // halt ends the machine and waits for the commands that ran in it.

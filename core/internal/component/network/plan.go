@@ -110,8 +110,11 @@ func checkFlannel(f *hostabi.FlannelPlan) error {
 	if f.Backend != hostabi.FlannelVXLAN && f.Backend != hostabi.FlannelHostGW {
 		return fmt.Errorf("flannel.backend: %q is none of %s, %s", f.Backend, hostabi.FlannelVXLAN, hostabi.FlannelHostGW)
 	}
-	if prefix, err := netip.ParsePrefix(f.Network); err != nil || !prefix.Addr().Is4() {
+	if prefix, err := netip.ParsePrefix(f.Network); (f.Network != "" || f.NetworkV6 == "") && (err != nil || !prefix.Addr().Is4()) {
 		return fmt.Errorf("flannel.network: %q is no IPv4 CIDR", f.Network)
+	}
+	if prefix, err := netip.ParsePrefix(f.NetworkV6); f.NetworkV6 != "" && (err != nil || !prefix.Addr().Is6() || prefix.Addr().Is4In6()) {
+		return fmt.Errorf("flannel.network_v6: %q is no IPv6 CIDR", f.NetworkV6)
 	}
 	if f.Interface != "" && !validLink(f.Interface) {
 		return fmt.Errorf("flannel.interface: %q is no link name", f.Interface)

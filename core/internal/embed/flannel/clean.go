@@ -43,7 +43,11 @@ func cleanNFTables(ctx context.Context) error {
 }
 
 func cleanIPTables() error {
-	ipt, err := iptables.New(iptables.Timeout(5))
+	return errors.Join(cleanFamily(iptables.ProtocolIPv4), cleanFamily(iptables.ProtocolIPv6))
+}
+
+func cleanFamily(family iptables.Protocol) error {
+	ipt, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(5))
 	if err != nil {
 		return fmt.Errorf("flannel: iptables: %w", err)
 	}

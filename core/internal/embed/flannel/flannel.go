@@ -1,5 +1,5 @@
 // Package flannel runs the flannel library in this process: one backend
-// (vxlan or host-gw, IPv4) and the packet filter rules that go with it.
+// (vxlan or host-gw, for IPv4, IPv6 or both) and the packet filter rules that go with it.
 // The CNI configuration is somebody else's work.
 package flannel
 
@@ -79,8 +79,11 @@ func run(ctx context.Context, client kubernetes.Interface, o Options, ready func
 	if err != nil {
 		return fmt.Errorf("flannel: %w", err)
 	}
-	external, err := externalInterface(o.Plan.Interface, nodeIPs)
+	external, err := externalInterface(o.Plan.Interface, nodeIPs, cfg)
 	if err != nil {
+		return fmt.Errorf("flannel: %w", err)
+	}
+	if cfg.Backend, err = settings(o.Plan, external.Iface.MTU); err != nil {
 		return fmt.Errorf("flannel: %w", err)
 	}
 	network, err := register(ctx, nodes, external, cfg)
@@ -136,15 +139,25 @@ func keep(ctx context.Context, o Options, rules *rules, ended <-chan struct{}) e
 			if o.Plan.Backend != hostabi.FlannelVXLAN {
 				continue
 			}
-			name := linkName(o.Plan)
-			if _, err := netlink.LinkByName(name); errors.As(err, &netlink.LinkNotFoundError{}) {
-				return fmt.Errorf("flannel: somebody removed the link %s", name)
+			for _, name := range linkNames(o.Plan) {
+				if _, err := netlink.LinkByName(name); errors.As(err, &netlink.LinkNotFoundError{}) {
+					return fmt.Errorf("flannel: somebody removed the link %s", name)
+				}
 			}
 		}
 	}
 }
 
-func linkName(plan hostabi.FlannelPlan) string { return fmt.Sprintf("flannel.%d", vni(plan)) }
+// linkNames are the vxlan links of a plan: one for each family.
+func linkNames(plan hostabi.FlannelPlan) (names []string) {
+	if plan.Network != "" {
+		names = append(names, fmt.Sprintf("flannel.%d", vni(plan)))
+	}
+	if plan.NetworkV6 != "" {
+		names = append(names, fmt.Sprintf("flannel-v6.%d", vni(plan)))
+	}
+	return names
+}
 
 func vni(plan hostabi.FlannelPlan) int {
 	if plan.VNI == 0 {
@@ -153,53 +166,88 @@ func vni(plan hostabi.FlannelPlan) int {
 	return plan.VNI
 }
 
-// subnetConfig is flannel's network configuration for a plan.
+// subnetConfig is flannel's network configuration for a plan, without the settings
+// of its backend.
 func subnetConfig(plan hostabi.FlannelPlan) (*subnet.Config, error) {
-	_, network, err := net.ParseCIDR(plan.Network)
-	if err != nil || network.IP.To4() == nil {
-		return nil, fmt.Errorf("network: %q is no IPv4 CIDR", plan.Network)
+	cfg := &subnet.Config{EnableNFTables: plan.NFTables, BackendType: plan.Backend}
+	if plan.Network != "" || plan.NetworkV6 == "" {
+		_, network, err := net.ParseCIDR(plan.Network)
+		if err != nil || network.IP.To4() == nil {
+			return nil, fmt.Errorf("network: %q is no IPv4 CIDR", plan.Network)
+		}
+		cfg.EnableIPv4, cfg.Network = true, ip.FromIPNet(network)
 	}
-	settings, err := json.Marshal(map[string]any{"Type": plan.Backend, "VNI": vni(plan), "Port": plan.Port})
-	if err != nil {
-		return nil, err
+	if plan.NetworkV6 != "" {
+		_, network, err := net.ParseCIDR(plan.NetworkV6)
+		if err != nil || network.IP.To4() != nil {
+			return nil, fmt.Errorf("network_v6: %q is no IPv6 CIDR", plan.NetworkV6)
+		}
+		cfg.EnableIPv6, cfg.IPv6Network = true, ip.FromIP6Net(network)
 	}
-	return &subnet.Config{
-		EnableIPv4:     true,
-		EnableNFTables: plan.NFTables,
-		Network:        ip.FromIPNet(network),
-		BackendType:    plan.Backend,
-		Backend:        settings,
-	}, nil
+	return cfg, nil
+}
+
+// moreOverhead is by how many bytes vxlan over IPv6 is larger than over IPv4,
+// which is all that flannel subtracts.
+const moreOverhead = 20
+
+// settings are those of the backend, on a link of this MTU.
+func settings(plan hostabi.FlannelPlan, mtu int) (json.RawMessage, error) {
+	if plan.NetworkV6 != "" {
+		mtu -= moreOverhead
+	}
+	return json.Marshal(map[string]any{"Type": plan.Backend, "VNI": vni(plan), "Port": plan.Port, "MTU": mtu})
 }
 
 // externalInterface finds the link that carries the traffic between nodes, by
-// name or, without one, that of the default route. Its address is the node's
-// if it has that, else its first.
-func externalInterface(name string, nodeIPs []net.IP) (*backend.ExternalInterface, error) {
+// name or, without one, that of the default route. For each family its address is
+// the node's if it has that, else its first.
+func externalInterface(name string, nodeIPs []net.IP, cfg *subnet.Config) (*backend.ExternalInterface, error) {
 	var link *net.Interface
 	var err error
-	if name == "" {
-		if link, err = ip.GetDefaultGatewayInterface(); err != nil {
-			return nil, fmt.Errorf("link of the default route: %w", err)
+	switch {
+	case name != "":
+		if link, err = net.InterfaceByName(name); err != nil {
+			return nil, fmt.Errorf("interface %q: %w", name, err)
 		}
-	} else if link, err = net.InterfaceByName(name); err != nil {
-		return nil, fmt.Errorf("interface %q: %w", name, err)
+	case cfg.EnableIPv4:
+		link, err = ip.GetDefaultGatewayInterface()
+	default:
+		link, err = ip.GetDefaultV6GatewayInterface()
 	}
-	addrs, err := ip.GetInterfaceIP4Addrs(link)
-	if err != nil || len(addrs) == 0 {
-		return nil, errors.Join(fmt.Errorf("interface %q has no IPv4 address", link.Name), err)
-	}
-	chosen := addrs[0]
-	for _, a := range addrs {
-		if slices.ContainsFunc(nodeIPs, a.Equal) {
-			chosen = a
-			break
-		}
+	if err != nil {
+		return nil, fmt.Errorf("link of the default route: %w", err)
 	}
 	// IfaceName stays empty: with it, the vxlan backend makes a removed link
-	// again by itself, and there indexes an empty list of IPv6 addresses,
-	// which ends the process. keep notices the removal instead.
-	return &backend.ExternalInterface{Iface: link, IfaceAddr: chosen, ExtAddr: chosen}, nil
+	// again by itself, and there indexes an empty list of the addresses of a family
+	// that it does not serve, which ends the process. keep notices the removal instead.
+	external := &backend.ExternalInterface{Iface: link}
+	if cfg.EnableIPv4 {
+		if external.IfaceAddr, err = address(link, "IPv4", ip.GetInterfaceIP4Addrs, nodeIPs); err != nil {
+			return nil, err
+		}
+		external.ExtAddr = external.IfaceAddr
+	}
+	if cfg.EnableIPv6 {
+		if external.IfaceV6Addr, err = address(link, "IPv6", ip.GetInterfaceIP6Addrs, nodeIPs); err != nil {
+			return nil, err
+		}
+		external.ExtV6Addr = external.IfaceV6Addr
+	}
+	return external, nil
+}
+
+func address(link *net.Interface, family string, of func(*net.Interface) ([]net.IP, error), nodeIPs []net.IP) (net.IP, error) {
+	addrs, err := of(link)
+	if err != nil || len(addrs) == 0 {
+		return nil, errors.Join(fmt.Errorf("interface %q has no %s address", link.Name, family), err)
+	}
+	for _, a := range addrs {
+		if slices.ContainsFunc(nodeIPs, a.Equal) {
+			return a, nil
+		}
+	}
+	return addrs[0], nil
 }
 
 // register makes the link and publishes this node's lease.
@@ -260,11 +308,11 @@ func (r *rules) fill(ctx context.Context) error {
 		// in chains that are emptied anyway.
 		if err := r.traffic.SetupAndEnsureMasqRules(ctx,
 			r.cfg.Network, r.lease.Subnet, r.cfg.Network,
-			ip.IP6Net{}, ip.IP6Net{}, ip.IP6Net{},
+			r.cfg.IPv6Network, r.lease.IPv6Subnet, r.cfg.IPv6Network,
 			r.lease, period, false); err != nil {
 			return err
 		}
 	}
-	r.traffic.SetupAndEnsureForwardRules(ctx, r.cfg.Network, ip.IP6Net{}, period)
+	r.traffic.SetupAndEnsureForwardRules(ctx, r.cfg.Network, r.cfg.IPv6Network, period)
 	return nil
 }

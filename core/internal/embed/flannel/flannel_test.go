@@ -15,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/lease"
+	"github.com/flannel-io/flannel/pkg/subnet"
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -362,14 +364,28 @@ func TestDifference(t *testing.T) {
 }
 
 func FuzzNodeLease(f *testing.F) {
-	f.Add("10.42.1.0/24", "10.0.0.1", "vxlan", `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`)
-	f.Add("", "::1", "", "")
-	f.Fuzz(func(t *testing.T, podCIDR, public, backend, data string) {
+	f.Add("10.42.1.0/24", "fd42::/64", "10.0.0.1", "fd99::1", "vxlan", `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`)
+	f.Add("", "", "::1", "::", "", "")
+	f.Fuzz(func(t *testing.T, podCIDR, podCIDRv6, public, publicV6, backend, data string) {
 		n := node("n", podCIDR, "", map[string]string{
-			annotationManaged: "true", annotationPublicIP: public, annotationBackendType: backend, annotationBackendData: data,
+			annotationManaged: "true", annotationBackendType: backend,
+			annotationPublicIP: public, annotationBackendData: data, annotationPublicIPv6: publicV6, annotationBackendV6Data: data,
 		})
-		if l, err := nodeLease(n); err == nil && l.Attrs.PublicIP == 0 {
-			t.Errorf("lease without an address: %+v", l)
+		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, podCIDRv6)
+		_, v4, _ := net.ParseCIDR("10.42.0.0/16")
+		_, v6, _ := net.ParseCIDR("fd42::/48")
+		for _, cfg := range []*subnet.Config{
+			{EnableIPv4: true, Network: ip.FromIPNet(v4)},
+			{EnableIPv6: true, IPv6Network: ip.FromIP6Net(v6)},
+			{EnableIPv4: true, EnableIPv6: true, Network: ip.FromIPNet(v4), IPv6Network: ip.FromIP6Net(v6)},
+		} {
+			l, err := (&nodes{cfg: cfg}).nodeLease(n)
+			if err != nil {
+				continue
+			}
+			if cfg.EnableIPv4 && l.Attrs.PublicIP == 0 || cfg.EnableIPv6 && ip.IsEmpty(l.Attrs.PublicIPv6) {
+				t.Errorf("lease without an address: %+v", l)
+			}
 		}
 	})
 }

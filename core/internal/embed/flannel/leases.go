@@ -24,13 +24,13 @@ func (m *nodes) difference(sent map[string]lease.Lease) []lease.Event {
 	}
 	now := map[string]lease.Lease{}
 	for _, node := range all {
-		if l, err := nodeLease(node); err == nil && within(m.cfg.Network, l.Subnet) {
+		if l, err := m.nodeLease(node); err == nil {
 			now[node.Name] = l
 		}
 	}
 	var removed, added []lease.Event
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
-		if l, ok := now[name]; !ok || !l.Subnet.Equal(sent[name].Subnet) {
+		if l, ok := now[name]; !ok || !sameSubnets(l, sent[name]) {
 			removed = append(removed, lease.Event{Type: lease.EventRemoved, Lease: sent[name]})
 		}
 	}
@@ -44,49 +44,85 @@ func (m *nodes) difference(sent map[string]lease.Lease) []lease.Event {
 	return append(removed, added...)
 }
 
+func sameSubnets(a, b lease.Lease) bool {
+	return a.Subnet.Equal(b.Subnet) && a.EnableIPv6 == b.EnableIPv6 && (!a.EnableIPv6 || a.IPv6Subnet.Equal(b.IPv6Subnet))
+}
+
 // nodeLease reads what a node's flannel published; an error if it has not, or
 // not in a shape that may be used: any node can write anything there.
-func nodeLease(node *corev1.Node) (lease.Lease, error) {
+func (m *nodes) nodeLease(node *corev1.Node) (lease.Lease, error) {
 	if node.Annotations[annotationManaged] != "true" {
 		return lease.Lease{}, fmt.Errorf("node %q does not run flannel", node.Name)
 	}
-	pods, err := podSubnet(node)
+	v4, v6, err := m.podSubnets(node)
 	if err != nil {
 		return lease.Lease{}, err
 	}
-	public, err := netip.ParseAddr(node.Annotations[annotationPublicIP])
-	if err != nil || !public.Is4() || public.IsUnspecified() || public.IsMulticast() || public.IsLoopback() {
-		return lease.Lease{}, fmt.Errorf("node %q: %s: %q is no address of a node", node.Name, annotationPublicIP, node.Annotations[annotationPublicIP])
+	l := lease.Lease{
+		EnableIPv4: m.cfg.EnableIPv4, EnableIPv6: m.cfg.EnableIPv6, Subnet: v4, IPv6Subnet: v6,
+		Attrs: lease.LeaseAttrs{BackendType: node.Annotations[annotationBackendType]},
 	}
-	data := json.RawMessage(node.Annotations[annotationBackendData])
-	if !json.Valid(data) {
-		return lease.Lease{}, fmt.Errorf("node %q: %s is no JSON", node.Name, annotationBackendData)
+	if m.cfg.EnableIPv4 {
+		public, data, err := published(node, annotationPublicIP, annotationBackendData, netip.Addr.Is4)
+		if err != nil {
+			return lease.Lease{}, err
+		}
+		l.Attrs.PublicIP, l.Attrs.BackendData = ip.FromIP(public), data
 	}
-	return lease.Lease{
-		EnableIPv4: true,
-		Subnet:     pods,
-		Attrs: lease.LeaseAttrs{
-			PublicIP:    ip.FromIP(net.IP(public.AsSlice())),
-			BackendType: node.Annotations[annotationBackendType],
-			BackendData: data,
-		},
-	}, nil
+	if m.cfg.EnableIPv6 {
+		public, data, err := published(node, annotationPublicIPv6, annotationBackendV6Data, netip.Addr.Is6)
+		if err != nil {
+			return lease.Lease{}, err
+		}
+		l.Attrs.PublicIPv6, l.Attrs.BackendV6Data = ip.FromIP6(public), data
+	}
+	return l, nil
 }
 
-// podSubnet returns the IPv4 pod CIDR of a node.
-func podSubnet(node *corev1.Node) (ip.IP4Net, error) {
+// published reads the address and the backend's data of one family.
+func published(node *corev1.Node, addressKey, dataKey string, ofFamily func(netip.Addr) bool) (net.IP, json.RawMessage, error) {
+	public, err := netip.ParseAddr(node.Annotations[addressKey])
+	if err != nil || !ofFamily(public) || public.Is4In6() || public.Zone() != "" || public.IsUnspecified() || public.IsMulticast() || public.IsLoopback() {
+		return nil, nil, fmt.Errorf("node %q: %s: %q is no address of a node", node.Name, addressKey, node.Annotations[addressKey])
+	}
+	data := json.RawMessage(node.Annotations[dataKey])
+	if !json.Valid(data) {
+		return nil, nil, fmt.Errorf("node %q: %s is no JSON", node.Name, dataKey)
+	}
+	return public.AsSlice(), data, nil
+}
+
+// podSubnets returns a node's pod CIDR of each family that the network has; it is
+// an error if one is missing or lies outside.
+func (m *nodes) podSubnets(node *corev1.Node) (v4 ip.IP4Net, v6 ip.IP6Net, err error) {
+	var have4, have6 bool
 	for _, text := range node.Spec.PodCIDRs {
 		_, cidr, err := net.ParseCIDR(text)
 		if err != nil {
-			return ip.IP4Net{}, fmt.Errorf("node %q: pod CIDR: %w", node.Name, err)
+			return v4, v6, fmt.Errorf("node %q: pod CIDR: %w", node.Name, err)
 		}
-		if cidr.IP.To4() != nil {
-			return ip.FromIPNet(cidr), nil
+		switch {
+		case cidr.IP.To4() != nil && !have4:
+			v4, have4 = ip.FromIPNet(cidr), true
+		case cidr.IP.To4() == nil && !have6:
+			v6, have6 = ip.FromIP6Net(cidr), true
 		}
 	}
-	return ip.IP4Net{}, fmt.Errorf("node %q has no IPv4 pod CIDR", node.Name)
-}
-
-func within(network, part ip.IP4Net) bool {
-	return network.PrefixLen <= part.PrefixLen && network.Contains(part.IP)
+	switch {
+	case m.cfg.EnableIPv4 && !have4:
+		return v4, v6, fmt.Errorf("node %q has no IPv4 pod CIDR", node.Name)
+	case m.cfg.EnableIPv6 && !have6:
+		return v4, v6, fmt.Errorf("node %q has no IPv6 pod CIDR", node.Name)
+	case m.cfg.EnableIPv4 && (m.cfg.Network.PrefixLen > v4.PrefixLen || !m.cfg.Network.Contains(v4.IP)):
+		return v4, v6, fmt.Errorf("pod CIDR %s of node %q lies outside the network %s", v4, node.Name, m.cfg.Network)
+	case m.cfg.EnableIPv6 && !m.cfg.IPv6Network.ContainsCIDR(&v6):
+		return v4, v6, fmt.Errorf("pod CIDR %s of node %q lies outside the network %s", v6, node.Name, m.cfg.IPv6Network)
+	}
+	if !m.cfg.EnableIPv4 {
+		v4 = ip.IP4Net{}
+	}
+	if !m.cfg.EnableIPv6 {
+		v6 = ip.IP6Net{}
+	}
+	return v4, v6, nil
 }

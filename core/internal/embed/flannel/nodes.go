@@ -30,6 +30,9 @@ const (
 	annotationBackendType = prefix + "backend-type"
 	annotationBackendData = prefix + "backend-data"
 	annotationPublicIP    = prefix + "public-ip"
+
+	annotationBackendV6Data = prefix + "backend-v6-data"
+	annotationPublicIPv6    = prefix + "public-ipv6"
 )
 
 // leaseDuration is only informative: a lease lives as long as its Node.
@@ -96,11 +99,11 @@ func (m *nodes) waitForPodCIDR(ctx context.Context) ([]net.IP, error) {
 		if node, last = m.lister.Get(m.nodeName); last != nil {
 			return false, nil
 		}
-		if _, last = podSubnet(node); last != nil {
+		if _, _, last = m.podSubnets(node); last != nil {
 			return false, nil
 		}
 		for _, a := range node.Status.Addresses {
-			if parsed := net.ParseIP(a.Address); a.Type == corev1.NodeInternalIP && parsed.To4() != nil {
+			if parsed := net.ParseIP(a.Address); a.Type == corev1.NodeInternalIP && parsed != nil {
 				ips = append(ips, parsed)
 			}
 		}
@@ -119,27 +122,32 @@ func (m *nodes) AcquireLease(ctx context.Context, attrs *lease.LeaseAttrs) (*lea
 	if err != nil {
 		return nil, err
 	}
-	pods, err := podSubnet(node)
+	v4, v6, err := m.podSubnets(node)
 	if err != nil {
 		return nil, err
 	}
-	if !within(m.cfg.Network, pods) {
-		return nil, fmt.Errorf("pod CIDR %s of the node lies outside the network %s", pods, m.cfg.Network)
+	want := map[string]string{annotationManaged: "true", annotationBackendType: attrs.BackendType}
+	if m.cfg.EnableIPv4 {
+		data, err := json.Marshal(attrs.BackendData)
+		if err != nil {
+			return nil, err
+		}
+		want[annotationBackendData], want[annotationPublicIP] = string(data), attrs.PublicIP.String()
 	}
-	data, err := json.Marshal(attrs.BackendData)
-	if err != nil {
-		return nil, err
-	}
-	want := map[string]string{
-		annotationManaged:     "true",
-		annotationBackendType: attrs.BackendType,
-		annotationBackendData: string(data),
-		annotationPublicIP:    attrs.PublicIP.String(),
+	if m.cfg.EnableIPv6 {
+		data, err := json.Marshal(attrs.BackendV6Data)
+		if err != nil {
+			return nil, err
+		}
+		want[annotationBackendV6Data], want[annotationPublicIPv6] = string(data), attrs.PublicIPv6.String()
 	}
 	if err := m.annotate(ctx, node, want); err != nil {
 		return nil, fmt.Errorf("annotate node %q: %w", m.nodeName, err)
 	}
-	return &lease.Lease{EnableIPv4: true, Subnet: pods, Attrs: *attrs, Expiration: time.Now().Add(leaseDuration)}, nil
+	return &lease.Lease{
+		EnableIPv4: m.cfg.EnableIPv4, EnableIPv6: m.cfg.EnableIPv6, Subnet: v4, IPv6Subnet: v6,
+		Attrs: *attrs, Expiration: time.Now().Add(leaseDuration),
+	}, nil
 }
 
 // annotate writes what differs, through the status of the node as flannel
@@ -188,18 +196,22 @@ func (m *nodes) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWatc
 // GetNetworkConfig implements subnet.Manager.
 func (m *nodes) GetNetworkConfig(context.Context) (*subnet.Config, error) { return m.cfg, nil }
 
-// GetStoredMacAddresses returns the address that this node's link had before,
-// so that the other nodes need not learn another.
+// GetStoredMacAddresses returns the addresses that this node's links had before,
+// so that the other nodes need not learn others.
 func (m *nodes) GetStoredMacAddresses(context.Context) (v4, v6 string) {
 	node, err := m.lister.Get(m.nodeName)
 	if err != nil {
 		return "", ""
 	}
+	return storedMAC(node.Annotations[annotationBackendData]), storedMAC(node.Annotations[annotationBackendV6Data])
+}
+
+func storedMAC(text string) string {
 	var data struct{ VtepMAC string }
-	if json.Unmarshal([]byte(node.Annotations[annotationBackendData]), &data) != nil {
-		return "", ""
+	if json.Unmarshal([]byte(text), &data) != nil {
+		return ""
 	}
-	return data.VtepMAC, ""
+	return data.VtepMAC
 }
 
 // Name implements subnet.Manager.
