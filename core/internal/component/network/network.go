@@ -98,7 +98,6 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer x.stopDriver()
-	x.guard(ctx)
 
 	tick := time.NewTicker(resyncInterval)
 	defer tick.Stop()
@@ -128,6 +127,8 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}
 }
 
+func (c *Component) statePath() string { return c.Data.Agent("network.json") }
+
 func (c *Component) newExecutor() (*executor, error) {
 	h := c.host
 	if h == nil {
@@ -137,7 +138,7 @@ func (c *Component) newExecutor() (*executor, error) {
 	if dir == "" {
 		dir = paths.CNIConfDir
 	}
-	st, err := loadState(c.Data.Agent("network.json"))
+	st, err := loadState(c.statePath())
 	if err != nil {
 		// The record only serves to clean up after another plan.
 		c.Log.Warn("record of the last network plan not usable: what another plan left behind stays", "error", err)

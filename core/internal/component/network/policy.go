@@ -41,17 +41,19 @@ func checkPolicy(p *hostabi.NetworkPolicyPlan) error {
 	return nil
 }
 
-// guard puts back what a restart of the machine took away, before its first pod
-// starts: rules are not on disk, but the CNI configuration and pods are.
-func (x *executor) guard(ctx context.Context) {
-	if x.state.Policy == nil || x.policy == nil {
-		return
+// Prepare puts back what a restart of the machine took away, before there is a
+// runtime to start pods: rules are not on disk, but the CNI configuration is.
+func (c *Component) Prepare(ctx context.Context) error {
+	st, err := loadState(c.statePath())
+	if err != nil || st.Policy == nil || c.Policy == nil {
+		return nil // Run tells of the error
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := x.policy.Guard(ctx, *x.state.Policy); err != nil {
-		x.log.Error("pods are not guarded until the network plan is carried out", "error", err)
+	if err := c.Policy.Guard(ctx, *st.Policy); err != nil {
+		c.Log.Error("pods are not guarded until the network plan is carried out", "error", err)
 	}
+	return nil
 }
 
 // enforce starts the driver of NetworkPolicy beside the other one.

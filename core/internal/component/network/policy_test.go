@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -75,21 +73,23 @@ func TestPolicyLife(t *testing.T) {
 	f.stop()
 	f.expect("enforced")
 
-	// The machine restarts: the rules are gone, the record is there. The node is not yet.
-	if err := f.client.CoreV1().Nodes().Delete(t.Context(), "self", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
+	// The machine restarts: the rules are gone, the record is there.
+	prepare := func() {
+		t.Helper()
+		if err := f.c.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	f.start(policyPlan)
+	prepare()
 	f.expect("guard " + facts)
-	f.stop()
 
-	f.node("10.42.0.0/24", "fd42::/64")
 	f.c.Config.DisableNetworkPolicy = true
 	f.start(policyPlan)
 	f.waitReady()
 	f.stop()
-	f.expect("guard "+facts, "unenforce")
+	f.expect("unenforce")
 
+	prepare()
 	f.start(policyPlan)
 	f.waitReady()
 	f.stop()
