@@ -68,6 +68,7 @@ type Options struct {
 	DisableScheduler       bool     // --disable-scheduler
 	DisableCloudController bool     // --disable-cloud-controller
 	DisableKubeProxy       bool     // --disable-kube-proxy
+	DisableNetworkPolicy   bool     // --disable-network-policy
 	DisableAgent           bool     // --disable-agent
 
 	KubeAPIServerArg         []string // --kube-apiserver-arg, each key=value

@@ -66,6 +66,7 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 		CNI:                  s.Config.CNI,
 		FlannelBackend:       s.Config.FlannelBackend,
 		DisableKubeProxy:     s.Config.DisableKubeProxy,
+		DisableNetworkPolicy: s.Config.DisableNetworkPolicy,
 
 		DisableCloudController: s.Config.DisableCloudController,
 	}
