@@ -33,6 +33,8 @@ type Options struct {
 	TLSSAN              []string // --tls-san
 	Token               string   // --token; secret
 	TokenFile           string   // --token-file; Detect reads it into Token
+	AgentToken          string   // --agent-token; secret
+	AgentTokenFile      string   // --agent-token-file; Detect reads it into AgentToken
 	WriteKubeconfig     string   // --write-kubeconfig
 	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
 
