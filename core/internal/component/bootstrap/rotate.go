@@ -11,12 +11,10 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
-// ErrNewToken says that a token cannot be the cluster's new one.
-var ErrNewToken = errors.New("the new token")
-
 // Rotate makes next the cluster's token: it seals the record anew, rewrites the
 // token's files and changes what Result gives. If another server of the cluster
-// has made next the token already, this one takes it over.
+// has made next the token already, this one takes it over. An error that is
+// token.ErrNew is about next itself.
 //
 // The new token is on disk, beside the old one, before the record that only it
 // opens, and in the old one's place after it. A server that is cut off in between
@@ -31,15 +29,15 @@ func (b *Bootstrap) Rotate(ctx context.Context, next token.Token) (err error) {
 	fresh := &secret{next, "the request"}
 	switch {
 	case next.Bootstrap:
-		return fmt.Errorf("%w has the form of a bootstrap token (<6>.<16>): choose another", ErrNewToken)
+		return fmt.Errorf("%w has the form of a bootstrap token (<6>.<16>): choose another", token.ErrNew)
 	case next.Password == "":
-		return fmt.Errorf("%w is empty", ErrNewToken)
+		return fmt.Errorf("%w is empty", token.ErrNew)
 	case token.Equal(next.Password, have.Token.Password):
-		return fmt.Errorf("%w is the one in force", ErrNewToken)
+		return fmt.Errorf("%w is the one in force", token.ErrNew)
 	}
 	full, err := fresh.full(have.Identity)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNewToken, err)
+		return fmt.Errorf("%w: %w", token.ErrNew, err)
 	}
 	store, err := b.Store()
 	if err != nil {
@@ -75,7 +73,7 @@ func (b *Bootstrap) reseal(ctx context.Context, store Store, have Result, fresh 
 	if !disk.seen(old, &secret{token: have.Token}) {
 		// Somebody else has sealed it since this server started.
 		if _, err := open(old, fresh.token.Password); err != nil {
-			return nil, fmt.Errorf("%w is not the one that the datastore's record was sealed with since this server started: rotate to the token of the server that did it: %w", ErrNewToken, err)
+			return nil, fmt.Errorf("%w is not the one that the datastore's record was sealed with since this server started: rotate to the token of the server that did it: %w", token.ErrNew, err)
 		}
 		return old, nil
 	}

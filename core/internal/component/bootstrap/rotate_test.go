@@ -98,7 +98,7 @@ func TestRotateRefuses(t *testing.T) {
 		"form of a bootstrap token": {Username: "abcdef", Password: "0123456789abcdef", Bootstrap: true},
 		"another cluster's":         {CAHash: other.Token.CAHash, Username: "server", Password: "new"},
 	} {
-		if err := b.Rotate(t.Context(), next); !errors.Is(err, ErrNewToken) || !strings.Contains(err.Error(), want) {
+		if err := b.Rotate(t.Context(), next); !errors.Is(err, token.ErrNew) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", next, err, want)
 		}
 	}
@@ -116,7 +116,7 @@ func TestRotateOnTwoServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := store.copy()[recordKey]
-	if err := second.Rotate(t.Context(), token.Token{Password: "other"}); !errors.Is(err, ErrNewToken) || !strings.Contains(err.Error(), "rotate to the token of the server") {
+	if err := second.Rotate(t.Context(), token.Token{Password: "other"}); !errors.Is(err, token.ErrNew) || !strings.Contains(err.Error(), "rotate to the token of the server") {
 		t.Errorf("a second token: %v", err)
 	}
 	if err := second.Rotate(t.Context(), token.Token{Password: "next"}); err != nil {
@@ -178,7 +178,7 @@ func TestRotateWithoutDatastore(t *testing.T) {
 	m := newMachine(t, store, "")
 	b := running(t, m)
 	store.call = "update"
-	if err := b.Rotate(t.Context(), token.Token{Password: "next"}); err == nil || errors.Is(err, ErrNewToken) {
+	if err := b.Rotate(t.Context(), token.Token{Password: "next"}); err == nil || errors.Is(err, token.ErrNew) {
 		t.Errorf("%v, want the datastore's error", err)
 	}
 	have, err := b.Result()

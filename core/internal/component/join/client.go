@@ -33,7 +33,10 @@ type client struct {
 	base  string
 	token token.Token
 	own   Pair // the kubelet's, which may not exist yet
-	now   func() time.Time
+	// byCertificate is set once the server has refused the token but knows the node: a
+	// token may be rotated or end while the certificate is good.
+	byCertificate bool
+	now           func() time.Time
 
 	pinned *http.Client
 	skew   time.Duration // server's clock minus ours, as last seen
@@ -105,23 +108,61 @@ func (c *client) close() {
 }
 
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, permanent{err}
-	}
-	c.authorize(req)
-	return c.send(c.pinned, req)
+	return c.ask(ctx, http.MethodGet, path, http.Header{}, nil)
+}
+
+// config is what the server says of the cluster to node, if the name is its own.
+func (c *client) config(ctx context.Context, node joinapi.NodeRequest) ([]byte, error) {
+	header := http.Header{}
+	node.Set(header)
+	return c.ask(ctx, http.MethodGet, joinapi.PathConfig, header, nil)
 }
 
 func (c *client) certificate(ctx context.Context, path string, node joinapi.NodeRequest, csr []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(csr))
-	if err != nil {
-		return nil, permanent{err}
-	}
-	c.authorize(req)
-	node.Set(req.Header)
-	return c.send(c.pinned, req)
+	header := http.Header{}
+	node.Set(header)
+	return c.ask(ctx, http.MethodPost, path, header, csr)
 }
+
+// ask shows the token, or the certificate alone if the token is no longer good.
+func (c *client) ask(ctx context.Context, method, path string, header http.Header, body []byte) ([]byte, error) {
+	send := func(withToken bool) ([]byte, error) {
+		req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+		if err != nil {
+			return nil, permanent{err}
+		}
+		req.Header = header.Clone()
+		if withToken {
+			c.authorize(req)
+		}
+		return c.send(c.pinned, req)
+	}
+	if c.byCertificate {
+		return send(false)
+	}
+	answer, err := send(true)
+	if !errors.Is(err, errToken) {
+		return answer, err
+	}
+	advice := "was it rotated? Copy it from the server's node-token file"
+	if c.token.Bootstrap {
+		advice = "has it expired? `cleat token list` on a server shows which bootstrap tokens there are, `cleat token create` makes one"
+	}
+	// Read once, the token would be the same guess the next time.
+	refused := permanent{fmt.Errorf("%w: %s", err, advice)}
+	if _, err := tls.LoadX509KeyPair(c.own.Cert, c.own.Key); err != nil {
+		return nil, refused
+	}
+	answer, err = send(false)
+	if errors.Is(err, errToken) {
+		return nil, refused
+	}
+	c.byCertificate = true
+	return answer, err
+}
+
+// errToken says that the server does not take the token.
+var errToken = errors.New("the server refuses the token")
 
 func (c *client) authorize(req *http.Request) {
 	user := token.UserNode
@@ -156,7 +197,10 @@ func judge(path string, res *http.Response, body []byte) error {
 	case code == http.StatusOK:
 		return nil
 	case code == http.StatusUnauthorized:
-		return permanent{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}
+		return fmt.Errorf("%w: %s", errToken, said)
+	case code == http.StatusConflict:
+		// Not permanent: who deletes the old Node does so elsewhere.
+		return fmt.Errorf("the server refuses this node: %s", said)
 	case code == http.StatusForbidden:
 		return permanent{fmt.Errorf("the server refuses this node: %s", said)}
 	case code == http.StatusTooManyRequests || code >= 500:

@@ -26,6 +26,8 @@ type member struct {
 	log    *slog.Logger
 	now    func() time.Time
 	warned bool // of the clocks
+
+	warnedOfToken bool
 }
 
 func (m *member) close() { m.client.close() }
@@ -43,7 +45,7 @@ func (m *member) join(ctx context.Context) (*joinapi.NodeConfig, error) {
 		m.warned = true
 		m.log.Warn(s + ": set the clock before certificates fail")
 	}
-	text, err := m.client.get(ctx, joinapi.PathConfig)
+	text, err := m.client.config(ctx, m.node)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +71,10 @@ func (m *member) join(ctx context.Context) (*joinapi.NodeConfig, error) {
 	}
 	if err := m.writeKubeconfigs(); err != nil {
 		return nil, permanent{err}
+	}
+	if m.client.byCertificate && !m.warnedOfToken {
+		m.warnedOfToken = true
+		m.log.Warn("the server refuses the token and knows this node by its certificate: give it a token that is good before the certificate ends", "file", m.files.ClientKubelet.Cert)
 	}
 	return &config, nil
 }
