@@ -146,6 +146,10 @@ func (a *api) serveConfig(w http.ResponseWriter, r *http.Request) {
 			joinapi.WriteStatus(w, http.StatusBadRequest, 0, err.Error())
 			return
 		}
+		if err := a.checkName(r, req.Name); err != nil {
+			joinapi.WriteStatus(w, http.StatusForbidden, 0, err.Error())
+			return
+		}
 		if !a.owned(w, r, req) {
 			return
 		}

@@ -115,6 +115,18 @@ func TestServersNamesAreReserved(t *testing.T) {
 			t.Errorf("%s as %s %s: %v, want refused %v", c.remote, c.name, c.ip, err, c.refused)
 		}
 	}
+	// Nor does it become anybody's by asking for the settings.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://h"+joinapi.PathConfig, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RemoteAddr = "203.0.113.5:1"
+	r.SetBasicAuth("node", clusterPassword)
+	joinapi.NodeRequest{Name: "server-1", Password: nodePassword}.Set(r.Header)
+	w := &answer{header: http.Header{}}
+	if a.ServeHTTP(w, r); w.status != 403 || len(h.store.copy()) != 0 {
+		t.Errorf("settings as server-1: %d %s; records of %d nodes", w.status, w.body, len(h.store.copy()))
+	}
 }
 
 func TestBadCertificateRequests(t *testing.T) {
