@@ -92,7 +92,7 @@ func (a *api) byBootstrapToken(ctx context.Context, id, secret string) caller {
 	case err != nil:
 		a.Log.Debug("bootstrap token not looked up", "id", id, "error", err)
 		return caller{kind: undecided}
-	case !isRight || have == "":
+	case !isRight:
 		return caller{kind: nobody}
 	case refusal != "":
 		return caller{barred, refusal}
