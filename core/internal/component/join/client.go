@@ -158,7 +158,7 @@ func (c *client) ask(ctx context.Context, method, path string, header http.Heade
 	if errors.Is(err, errToken) {
 		return nil, refused
 	}
-	c.byCertificate = true
+	c.byCertificate = err == nil
 	return answer, err
 }
 
