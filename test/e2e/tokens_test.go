@@ -85,7 +85,7 @@ func TestTokens(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		hash, password, _ := strings.Cut(old, "::server:")
 		ended := n.Must(t, "cleat", "token", "create", "--ttl", "1s")
-		three.refusedWith(t, server, hash+"::server:0"+password[1:], "refuses the token")
+		three.refusedWith(t, server, hash+"::server:"+password+"0", "refuses the token")
 		three.refusedWith(t, server, agentSecret+"x", "refuses the token")
 		lab.Eventually(t, time.Minute, "the token ended", func() error {
 			if list := n.Must(t, "cleat", "token", "list"); strings.Contains(list, "1s") {
