@@ -9,10 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cleat-dev/cleat/core/cli/tokencmd"
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/hostcheck"
 	"github.com/cleat-dev/cleat/core/internal/paths"
@@ -134,6 +136,11 @@ that program.`,
 	if a.programs.Plugin != nil {
 		add(cluster, a.programs.Plugin)
 	}
+	add(cluster, tokencmd.New(tokencmd.Deps{
+		Node: func() *config.Config { return nodeConfig(a.environ()) }, Getenv: a.getenv, Now: a.now,
+		// At its best: where it fails the arguments show as those of any program.
+		Hide: func(command string) { _ = a.setTitle(command, nil) },
+	}))
 	add(cluster, a.killallCommand(thisMachine()))
 	add(cluster, a.uninstallCommand(thisMachine()))
 	for _, tool := range a.tools() {
@@ -143,6 +150,16 @@ that program.`,
 	add(about, completionCommand())
 	root.SetHelpCommandGroupID(about)
 	return root
+}
+
+// getenv is the variable's value, "" if it is not set.
+func (a *app) getenv(name string) string {
+	for _, kv := range a.environ() {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // outputFlag adds -o with a fixed set of values, the first being the default.

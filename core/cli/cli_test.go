@@ -133,7 +133,7 @@ func TestDetectErrorsEndTheServer(t *testing.T) {
 func TestHidingFailureIsTold(t *testing.T) {
 	a := serverApp(t, func(context.Context, *config.Config, *slog.Logger) error { return nil })
 	a.setTitle = func(command string, variables []string) error {
-		if command != "server" || !slices.Equal(variables, []string{"CLEAT_TOKEN", "CLEAT_DATASTORE_ENDPOINT"}) {
+		if command != "server" || !slices.Equal(variables, []string{"CLEAT_TOKEN", "CLEAT_AGENT_TOKEN", "CLEAT_DATASTORE_ENDPOINT"}) {
 			t.Errorf("title %q, hides %q", command, variables)
 		}
 		return errors.New("not allowed")
@@ -243,7 +243,7 @@ func TestReportKnowsAWayOut(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "ui", "certificate", "check-config", "config", "version", "completion", "killall", "uninstall":
+		case "status", "ui", "certificate", "check-config", "config", "version", "completion", "killall", "uninstall", "token":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

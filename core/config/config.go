@@ -47,6 +47,8 @@ type Options struct {
 	Server              string   // --server: https://host:port of the server that an agent joins
 	Token               string   // --token; secret
 	TokenFile           string   // --token-file; Detect reads it into Token
+	AgentToken          string   // --agent-token; secret
+	AgentTokenFile      string   // --agent-token-file; Detect reads it into AgentToken
 	WriteKubeconfig     string   // --write-kubeconfig
 	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
 

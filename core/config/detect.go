@@ -78,7 +78,8 @@ func (c *Config) detect(ctx context.Context, m machine) error {
 		c.PluginsDir = paths.Data(c.DataDir).Plugins()
 		c.found("plugins-dir")
 	}
-	step(c.readToken())
+	step(c.readToken("token", &c.Token, c.TokenFile))
+	step(c.readToken("agent-token", &c.AgentToken, c.AgentTokenFile))
 	return errors.Join(errs...)
 }
 
@@ -251,20 +252,23 @@ func (c *Config) detectClusterDNS() {
 // maxToken is far above any token and far below a file named by mistake.
 const maxToken = 4 << 10
 
-func (c *Config) readToken() error {
-	if c.TokenFile == "" || c.Token != "" {
+// readToken reads the file that the option called name has beside it.
+func (c *Config) readToken(name string, into *string, file string) error {
+	if file == "" || *into != "" {
 		return nil // Validate refuses both
 	}
-	data, err := readBounded(c.TokenFile, maxToken)
+	wrong := func(problem string) error {
+		return &OptionError{Name: name + "-file", Value: file, Origin: c.Origin(name + "-file"), Problem: problem}
+	}
+	data, err := readBounded(file, maxToken)
 	if err != nil {
-		return &OptionError{Name: "token-file", Value: c.TokenFile, Origin: c.Origin("token-file"), Problem: err.Error()}
+		return wrong(err.Error())
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" {
-		return &OptionError{Name: "token-file", Value: c.TokenFile, Origin: c.Origin("token-file"),
-			Problem: "is empty; write the token into it, or leave the flag out to have one made"}
+		return wrong("is empty; write the token into it, or leave the flag out")
 	}
-	c.Token = token
-	c.found("token")
+	*into = token
+	c.found(name)
 	return nil
 }

@@ -264,9 +264,9 @@ func TestDetectResolvConf(t *testing.T) {
 
 func TestTokenFile(t *testing.T) {
 	file := write(t, t.TempDir(), "token", "s3cret\n")
-	c := detected(t, fakeMachine(t), "token-file", file)
-	if c.Token != "s3cret" {
-		t.Errorf("token %q", c.Token)
+	c := detected(t, fakeMachine(t), "token-file", file, "agent-token-file", write(t, t.TempDir(), "agent", "another\n"))
+	if c.Token != "s3cret" || c.AgentToken != "another" {
+		t.Errorf("token %q, of agents %q", c.Token, c.AgentToken)
 	}
 	if err := c.Validate(); err != nil {
 		t.Error(err)
@@ -274,8 +274,10 @@ func TestTokenFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := load(t, "token-file", file).detect(t.Context(), fakeMachine(t)); err == nil || !strings.Contains(err.Error(), "is empty") {
-		t.Errorf("empty: %v", err)
+	for _, name := range []string{"token-file", "agent-token-file"} {
+		if err := load(t, name, file).detect(t.Context(), fakeMachine(t)); err == nil || !strings.Contains(err.Error(), "--"+name) || !strings.Contains(err.Error(), "is empty") {
+			t.Errorf("empty: %v", err)
+		}
 	}
 	if err := os.WriteFile(file, make([]byte, maxToken+1), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 )
 
 // contract is the list of flags that other checks rely on.
-const contract = `config debug data-dir bind-address https-listen-port advertise-address tls-san token token-file
+const contract = `config debug data-dir bind-address https-listen-port advertise-address tls-san token token-file agent-token agent-token-file
 write-kubeconfig write-kubeconfig-mode cluster-cidr service-cidr service-node-port-range cluster-dns cluster-domain
 flannel-backend datastore-endpoint disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-network-policy disable-agent
 kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg kube-proxy-arg node-name node-ip

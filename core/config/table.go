@@ -85,6 +85,12 @@ func generalOptions() []Option {
 		{Name: "certificate-lifetime", Group: groupCluster, Value: "TIME", Default: "8760h", Commands: Server,
 			Help:  "How long the certificates are valid that this server issues from now on. Each is renewed, without a restart, when a third of its time is left.",
 			field: period(func(o *Options) *time.Duration { return &o.CertificateLifetime })},
+		{Name: "agent-token", Group: groupCluster, Value: "TOKEN", Found: "the token", Secret: true, Commands: Server,
+			Help:  "Second secret, with which nodes join but which neither makes a server nor rotates the token. Prefer --agent-token-file or CLEAT_AGENT_TOKEN.",
+			field: text(func(o *Options) *string { return &o.AgentToken })},
+		{Name: "agent-token-file", Group: groupCluster, Value: "PATH", Commands: Server,
+			Help:  "File that holds the agents' token.",
+			field: pathname(func(o *Options) *string { return &o.AgentTokenFile })},
 
 		{Name: "write-kubeconfig", Short: "o", Group: groupClient, Value: "PATH", Default: DefaultWriteKubeconfig, Commands: Server,
 			Help:  "Where to write the administrator's kubeconfig.",

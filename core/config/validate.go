@@ -76,14 +76,8 @@ func (v *checker) general() {
 	case c.DataDir == "/":
 		v.bad("data-dir", c.DataDir, "would fill the root directory; name a directory below it")
 	}
-	if c.TokenFile != "" && c.Token != "" && c.Origin("token") != originDetected {
-		v.bad("token-file", c.TokenFile, "given together with --token (%s); give one of them", c.Origin("token"))
-	}
-	if strings.ContainsAny(c.Token, " \t\r\n") {
-		v.bad("token", "", "holds white space; give one word")
-	} else if len(c.Token) > maxToken {
-		v.bad("token", "", "is longer than %d bytes", maxToken)
-	}
+	v.secret("token", c.Token, c.TokenFile)
+	v.secret("agent-token", c.AgentToken, c.AgentTokenFile)
 }
 
 // joining checks what an agent needs of a server.
@@ -124,6 +118,18 @@ func (v *checker) kubeconfig() {
 		v.bad("write-kubeconfig-mode", c.WriteKubeconfigMode, "its owner could not read the file; write one such as 0600 or 0640")
 	case c.WriteKubeconfigGroup != "" && mode&0o040 == 0:
 		v.bad("write-kubeconfig-group", c.WriteKubeconfigGroup, "cannot read a file of mode %s; set --write-kubeconfig-mode 0640 too", c.WriteKubeconfigMode)
+	}
+}
+
+// secret judges a token that may be given by itself or in a file.
+func (v *checker) secret(name, token, file string) {
+	if file != "" && token != "" && v.c.Origin(name) != originDetected {
+		v.bad(name+"-file", file, "given together with --%s (%s); give one of them", name, v.c.Origin(name))
+	}
+	if strings.ContainsAny(token, " \t\r\n") {
+		v.bad(name, "", "holds white space; give one word")
+	} else if len(token) > maxToken {
+		v.bad(name, "", "is longer than %d bytes", maxToken)
 	}
 }
 

@@ -152,9 +152,11 @@ func TestErrorsNameTheFile(t *testing.T) {
 }
 
 func TestTokenGivenTwice(t *testing.T) {
-	c := detected(t, fakeMachine(t), "token", "a", "token-file", "/t")
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "give one of them") {
-		t.Errorf("error %v", err)
+	for _, name := range []string{"token", "agent-token"} {
+		c := detected(t, fakeMachine(t), name, "a", name+"-file", "/t")
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "give one of them") || !strings.Contains(err.Error(), "--"+name+"-file") {
+			t.Errorf("error %v", err)
+		}
 	}
 }
 

@@ -5,10 +5,15 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/extension"
+	"github.com/cleat-dev/cleat/core/internal/bootstraptoken"
 	"github.com/cleat-dev/cleat/core/internal/component/apiserver"
 	"github.com/cleat-dev/cleat/core/internal/component/controllermanager"
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
@@ -46,6 +51,26 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 			Kine:               plan.Driver == hostabi.DatastoreDriverKine,
 		}, super, unitChecks(units))
 	}), nil
+}
+
+// bootstrapTokens looks a bootstrap token up as whom the kubeconfig names, who may see
+// all Secrets. The file is there before anybody can ask.
+func bootstrapTokens(kubeconfig string) func(ctx context.Context, id string) (secret, refusal string, err error) {
+	client := sync.OnceValues(func() (kubernetes.Interface, error) {
+		config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		if err != nil {
+			return nil, err
+		}
+		config.QPS = -1 // a rack that joins at once asks often; the supervisor bounds it
+		return kubernetes.NewForConfig(config)
+	})
+	return func(ctx context.Context, id string) (secret, refusal string, err error) {
+		c, err := client()
+		if err != nil {
+			return "", "", err
+		}
+		return bootstraptoken.Lookup(ctx, c, id, time.Now())
+	}
 }
 
 // unitChecks makes each unit a line of /readyz.

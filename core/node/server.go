@@ -16,6 +16,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/join"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
+	"github.com/cleat-dev/cleat/core/internal/component/nodepasswords"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -82,13 +83,19 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		Version:      version.Kubernetes,
 		ServingNames: pki.ServingNames,
 		Log:          logger,
-		Cluster: func() (*certs.Identity, token.Token, error) {
+		Cluster: func() (*certs.Identity, error) {
 			cluster, err := boot.Result()
-			return cluster.Identity, cluster.Token, err
+			return cluster.Identity, err
 		},
-		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
-		Units: k.Status,
-		Page:  page,
+		Tokens: func() (servers, agents token.Token, err error) {
+			cluster, err := boot.Result()
+			return cluster.Token, cluster.Agent, err
+		},
+		Rotate:         boot.Rotate,
+		BootstrapToken: bootstrapTokens(files.Supervisor),
+		Store:          func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
+		Units:          k.Status,
+		Page:           page,
 
 		NetworkLock: plugged.networkLock, NetworkPlugin: plugged.networkPlugin,
 	})
@@ -117,6 +124,10 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	}
 	deploy := deployer.New(cfg, data, host, files.Deployer, logger)
 	k.Add("deployer", deploy, apiserverUnit, pluginsUnit)
+	k.Add("nodepasswords", nodepasswords.New(nodepasswords.Options{
+		Kubeconfig: files.Supervisor, Log: logger,
+		Store: func() (nodepasswords.Store, error) { return etcdstore.New(datastore.Endpoint) },
+	}), apiserverUnit)
 	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
 	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 

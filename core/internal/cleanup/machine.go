@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
-	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/nodepassword"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
@@ -213,7 +213,7 @@ func (machine) FreeNodeName(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	key := joinapi.NodePasswordPrefix + node
+	key := nodepassword.Prefix + node
 	_, rev, err := store.Get(ctx, key)
 	if err == nil && rev != 0 {
 		_, err = store.Delete(ctx, key, rev)

@@ -28,9 +28,11 @@ const (
 	PathPlugins         = Prefix + "plugins.lock"  // GET: the lock of the plugin that decides the network
 	PathPlugin          = Prefix + "plugin.wasm"   // GET ?sha256=<64 hex digits>: a plugin of that lock
 	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
+	PathToken           = Prefix + "token"         // PUT: Rotation, by who holds the servers' token; answers with advice
 )
 
-// Request headers of the certificate paths.
+// Request headers of the certificate paths. PathConfig takes those of name and password
+// too: a node learns at once whether its name is somebody else's.
 const (
 	HeaderNodeName     = "Cleat-Node-Name"
 	HeaderNodePassword = "Cleat-Node-Password" // proves that the node of this name is the one that had it first
@@ -43,6 +45,7 @@ const (
 	QueryDigest = "sha256"
 
 	MaxRequestBody = 16 << 10  // a certificate request is 1 KiB, with the largest key 4
+	MaxRotation    = 2 << 10   // of tokens the longest has 1 KiB
 	MaxAnswerBody  = 256 << 10 // certificates, config
 	MaxNodeIPs     = 16
 )
@@ -54,10 +57,6 @@ const (
 	UserKubeProxy  = "system:kube-proxy"
 	UserNetwork    = "cleat-network" // bound to what the network's backend needs of nodes
 )
-
-// NodePasswordPrefix is where the datastore keeps what proves a node's password, by
-// the node's name.
-const NodePasswordPrefix = "/nodepasswords/"
 
 // NodeUser is the Kubernetes user of a node's kubelet.
 func NodeUser(name string) string { return UserNodePrefix + name }

@@ -33,7 +33,9 @@ func (d Data) TLS(name string) string       { return d.join("server", "tls", nam
 func (d Data) Cred(name string) string      { return d.join("server", "cred", name) } // kubeconfigs, node password
 func (d Data) ServerEtc(name string) string { return d.join("server", "etc", name) }  // configuration that we generate
 func (d Data) Token() string                { return d.join("server", "token") }
-func (d Data) NodeToken() string            { return d.join("server", "node-token") } // symlink to Token
+func (d Data) NextToken() string            { return d.join("server", "token.next") }  // there while the token is rotated
+func (d Data) NodeToken() string            { return d.join("server", "node-token") }  // symlink to Token
+func (d Data) AgentToken() string           { return d.join("server", "agent-token") } // symlink to Token unless --agent-token
 func (d Data) DB() string                   { return d.join("server", "db") }
 func (d Data) Manifests() string            { return d.join("server", "manifests") }
 func (d Data) Running() string              { return d.join("server", "running") } // there while a server runs

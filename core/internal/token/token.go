@@ -122,6 +122,9 @@ func (t Token) CheckCA(bundle []byte) error {
 	return nil
 }
 
+// ErrNew says that a token cannot be the cluster's new one.
+var ErrNew = errors.New("the new token")
+
 // ErrOtherCA says that a token and a CA do not belong to one cluster.
 var ErrOtherCA = errors.New("the CA hash of the token is another cluster's")
 
@@ -163,7 +166,12 @@ func isHash(s string) bool {
 
 func bootstrap(s string) (id, secret string, ok bool) {
 	id, secret, ok = strings.Cut(s, ".")
+	return id, secret, ok && IsBootstrap(id, secret)
+}
+
+// IsBootstrap reports whether the two have the form of a bootstrap token's id and
+// secret.
+func IsBootstrap(id, secret string) bool {
 	const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
-	return id, secret, ok && len(id) == 6 && len(secret) == 16 &&
-		strings.Trim(id, alphabet) == "" && strings.Trim(secret, alphabet) == ""
+	return len(id) == 6 && len(secret) == 16 && strings.Trim(id, alphabet) == "" && strings.Trim(secret, alphabet) == ""
 }

@@ -41,6 +41,7 @@ const storeTimeout = 30 * time.Second
 type Result struct {
 	Identity *pki.Identity
 	Token    token.Token // the full form, user server
+	Agent    token.Token // the second one, with which only nodes join: user node; zero if there is none
 	New      bool        // this start made the cluster
 }
 
@@ -60,6 +61,8 @@ type Bootstrap struct {
 	Options
 
 	rounds int // of the key derivation; tests make it cheaper
+
+	rotating sync.Mutex
 
 	mu       sync.Mutex
 	result   *Result
@@ -96,6 +99,9 @@ func (b *Bootstrap) MayWrite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := b.findAgentToken(); err != nil {
+		return err
+	}
 	disk, err := readDisk(b.Data)
 	if err != nil {
 		return err
@@ -109,6 +115,9 @@ func (b *Bootstrap) MayWrite(ctx context.Context) error {
 			return err
 		}
 		return b.mayFound(ctx, store, secret)
+	}
+	if err := b.resume(record, secret); err != nil {
+		return err
 	}
 	if disk.seen(record, secret) {
 		return nil
@@ -180,6 +189,9 @@ func (b *Bootstrap) settle(ctx context.Context, store Store) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.resume(record, secret); err != nil {
+		return nil, err
+	}
 	var id *pki.Identity
 	created := false
 	switch {
@@ -200,10 +212,14 @@ func (b *Bootstrap) settle(ctx context.Context, store Store) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeDisk(b.Data, id, full, stampOf(record, secret, id.Files())); err != nil {
+	agent, err := b.fullAgentToken(id)
+	if err != nil {
 		return nil, err
 	}
-	return &Result{Identity: id, Token: full, New: created}, nil
+	if err := writeDisk(b.Data, id, full, agent, stampOf(record, secret, id.Files())); err != nil {
+		return nil, err
+	}
+	return &Result{Identity: id, Token: full, Agent: agent, New: created}, nil
 }
 
 // accept checks that an identity may become this server's.
@@ -214,7 +230,10 @@ func (b *Bootstrap) accept(id *pki.Identity, disk diskFiles, secret *secret) err
 	if err := id.Valid(b.Now()); err != nil {
 		return err
 	}
-	_, err := secret.full(id)
+	if _, err := secret.full(id); err != nil {
+		return err
+	}
+	_, err := b.fullAgentToken(id)
 	return err
 }
 

@@ -122,7 +122,7 @@ func TestFirstStartAndRestart(t *testing.T) {
 		t.Errorf("the token does not fit the CA: %v", err)
 	}
 	for path, mode := range map[string]fs.FileMode{
-		m.data.Token(): 0o600, m.data.NodeToken(): 0o600,
+		m.data.Token(): 0o600, m.data.NodeToken(): 0o600, m.data.AgentToken(): 0o600,
 		m.data.TLS(pki.ServerCAKey): 0o600, m.data.TLS(pki.ServiceAccountKey): 0o600,
 		m.data.TLS(pki.ServerCACert): 0o644, m.data.TLS(""): fs.ModeDir | 0o700, m.data.Server(): fs.ModeDir | 0o700,
 	} {
@@ -153,11 +153,8 @@ func TestSecondMachineTakesOver(t *testing.T) {
 		})
 	}
 	t.Run("file", func(t *testing.T) {
-		m := newMachine(t, store, "")
-		m.opts.TokenFile = filepath.Join(t.TempDir(), "token")
-		if err := os.WriteFile(m.opts.TokenFile, []byte("s3cret\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		m := newMachine(t, store, "s3cret")
+		m.opts.TokenFile = "/etc/secret" // which the configuration has read
 		same(t, one, m.must())
 	})
 }
@@ -207,16 +204,25 @@ func TestBadTokens(t *testing.T) {
 	} {
 		newMachine(t, newMemory(), tok).refused(want)
 	}
-	m := newMachine(t, newMemory(), "x")
-	m.opts.TokenFile = "/nonexistent"
-	m.refused("both given")
-	m.opts.Token = ""
-	m.refused("--token-file", "/nonexistent")
-	m.opts.TokenFile = filepath.Join(t.TempDir(), "big")
-	if err := os.WriteFile(m.opts.TokenFile, make([]byte, 5000), 0o600); err != nil {
+	m := newMachine(t, newMemory(), "K10nonsense")
+	m.opts.TokenFile = "/etc/secret"
+	m.refused("token from --token-file")
+	m = newMachine(t, newMemory(), "")
+	if err := os.MkdirAll(m.data.Server(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(m.data.Token(), make([]byte, 5000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m.refused("5000 bytes")
+	m = newMachine(t, newMemory(), "x")
+	for tok, want := range map[string]string{
+		"abcdef.0123456789abcdef": "form of a bootstrap token",
+		"K10nonsense":             "token from --agent-token",
+	} {
+		m.opts.AgentToken = tok
+		m.refused(want)
+	}
 }
 
 func TestDiskAndDatastore(t *testing.T) {

@@ -112,7 +112,7 @@ func (d diskFiles) sameAs(id *pki.Identity) error {
 
 // writeDisk makes the disk hold what was settled; what is there already stays
 // untouched.
-func writeDisk(data paths.Data, id *pki.Identity, full token.Token, stamp string) error {
+func writeDisk(data paths.Data, id *pki.Identity, full, agent token.Token, stamp string) error {
 	if err := os.MkdirAll(data.TLS(""), 0o700); err != nil {
 		return err
 	}
@@ -129,8 +129,18 @@ func writeDisk(data paths.Data, id *pki.Identity, full token.Token, stamp string
 	if err := writeToken(data.Token(), full); err != nil {
 		return err
 	}
+	// The token of a rotation is now where it belongs, or was never used.
+	if err := os.Remove(data.NextToken()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if _, err := atomicfile.WriteIfChanged(data.TLS(stampFile), []byte(stamp), 0o600); err != nil {
 		return err
 	}
-	return atomicfile.Symlink(filepath.Base(data.Token()), data.NodeToken())
+	if err := atomicfile.Symlink(filepath.Base(data.Token()), data.NodeToken()); err != nil {
+		return err
+	}
+	if agent == (token.Token{}) {
+		return atomicfile.Symlink(filepath.Base(data.Token()), data.AgentToken())
+	}
+	return writeToken(data.AgentToken(), agent)
 }

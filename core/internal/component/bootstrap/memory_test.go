@@ -124,3 +124,10 @@ func (b *broken) Create(ctx context.Context, key string, value []byte) (bool, er
 	}
 	return b.memory.Create(ctx, key, value)
 }
+
+func (b *broken) Update(ctx context.Context, key string, value []byte, rev int64) (bool, error) {
+	if err := b.fail("update"); err != nil {
+		return false, err
+	}
+	return b.memory.Update(ctx, key, value, rev)
+}

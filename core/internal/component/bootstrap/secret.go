@@ -18,6 +18,7 @@ const (
 	fromFile      = "--token-file"
 	fromDisk      = "the data directory"
 	fromGenerator = "a random choice"
+	fromAgentFlag = "--agent-token"
 )
 
 const maxTokenFile = 4096
@@ -27,21 +28,16 @@ type secret struct {
 	from  string
 }
 
-// findToken decides on the token: flag, file, the one of the last start, or a
+// findToken decides on the token: the configuration's, the one of the last start, or a
 // new random one, in this order. It writes nothing.
 func (b *Bootstrap) findToken() (*secret, error) {
 	var text, from string
 	switch {
-	case b.Config.Token != "" && b.Config.TokenFile != "":
-		return nil, errors.New("--token and --token-file are both given: give one")
 	case b.Config.Token != "":
 		text, from = b.Config.Token, fromFlag
-	case b.Config.TokenFile != "":
-		var err error
-		if text, err = readSmall(b.Config.TokenFile); err != nil {
-			return nil, fmt.Errorf("%s: %w", fromFile, err)
+		if b.Config.TokenFile != "" { // which the configuration was read from
+			from = fromFile
 		}
-		from = fromFile
 	default:
 		var err error
 		text, err = readSmall(b.Data.Token())
@@ -84,9 +80,37 @@ func (s *secret) forget() {
 	}
 }
 
+// findAgentToken is the second secret, with which nodes join, the zero Token if
+// there is none. It has no CA hash yet unless it was given with one.
+func (b *Bootstrap) findAgentToken() (token.Token, error) {
+	if b.Config.AgentToken == "" {
+		return token.Token{}, nil
+	}
+	tok, err := token.Parse(b.Config.AgentToken)
+	if err != nil {
+		return token.Token{}, fmt.Errorf("token from %s: %w", fromAgentFlag, err)
+	}
+	if tok.Bootstrap {
+		return token.Token{}, fmt.Errorf("token from %s: this is the form of a bootstrap token (<6>.<16>): choose another password, or make bootstrap tokens with `cleat token create`", fromAgentFlag)
+	}
+	return tok, nil
+}
+
+// fullAgentToken is the second secret with the cluster's hash, the zero Token if
+// there is none.
+func (b *Bootstrap) fullAgentToken(id *pki.Identity) (token.Token, error) {
+	tok, err := b.findAgentToken()
+	if err != nil || tok == (token.Token{}) {
+		return token.Token{}, err
+	}
+	return (&secret{tok, fromAgentFlag}).fullFor(token.UserNode, id)
+}
+
 // full is the token that joins nodes to the cluster of id. It is an error if
 // the token was another cluster's.
-func (s *secret) full(id *pki.Identity) (token.Token, error) {
+func (s *secret) full(id *pki.Identity) (token.Token, error) { return s.fullFor(token.UserServer, id) }
+
+func (s *secret) fullFor(user string, id *pki.Identity) (token.Token, error) {
 	if err := s.token.CheckCA(id.Server.CertPEM()); err != nil {
 		return token.Token{}, fmt.Errorf("token from %s: %w: copy the token from this cluster's servers", s.from, err)
 	}
@@ -94,7 +118,7 @@ func (s *secret) full(id *pki.Identity) (token.Token, error) {
 	if err != nil {
 		return token.Token{}, err
 	}
-	return token.Token{CAHash: hash, Username: token.UserServer, Password: s.token.Password}, nil
+	return token.Token{CAHash: hash, Username: user, Password: s.token.Password}, nil
 }
 
 // keepGenerated writes a made-up token to disk; undo takes it away again.

@@ -108,23 +108,43 @@ func (c *client) close() {
 }
 
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, permanent{err}
-	}
-	c.authorize(req)
-	return c.send(c.pinned, req)
+	return c.ask(ctx, http.MethodGet, path, http.Header{}, nil)
+}
+
+// config is what the server says of the cluster to node, if the name is its own.
+func (c *client) config(ctx context.Context, node joinapi.NodeRequest) ([]byte, error) {
+	header := http.Header{}
+	node.Set(header)
+	return c.ask(ctx, http.MethodGet, joinapi.PathConfig, header, nil)
 }
 
 func (c *client) certificate(ctx context.Context, path string, node joinapi.NodeRequest, csr []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(csr))
+	header := http.Header{}
+	node.Set(header)
+	return c.ask(ctx, http.MethodPost, path, header, csr)
+}
+
+// ask sends one request, with what says who asks.
+func (c *client) ask(ctx context.Context, method, path string, header http.Header, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, permanent{err}
 	}
+	req.Header = header
 	c.authorize(req)
-	node.Set(req.Header)
-	return c.send(c.pinned, req)
+	answer, err := c.send(c.pinned, req)
+	if !errors.Is(err, errToken) || c.asMember {
+		return answer, err
+	}
+	advice := "was it rotated? Copy it from the server's node-token file"
+	if c.token.Bootstrap {
+		advice = "has it expired? `cleat token list` on a server shows which bootstrap tokens there are, `cleat token create` makes one"
+	}
+	return nil, permanent{refused{fmt.Errorf("%w: %s", err, advice)}}
 }
+
+// errToken says that the server does not take the token.
+var errToken = errors.New("the server refuses the token")
 
 func (c *client) authorize(req *http.Request) {
 	if c.asMember {
@@ -158,6 +178,8 @@ func (c *client) send(via *http.Client, req *http.Request) ([]byte, error) {
 // refused is the error of a server that does not take who asks.
 type refused struct{ error }
 
+func (r refused) Unwrap() error { return r.error }
+
 // judge turns an answer that is none into an error.
 func judge(path string, res *http.Response, body []byte) error {
 	said := joinapi.ReadStatus(body)
@@ -165,7 +187,10 @@ func judge(path string, res *http.Response, body []byte) error {
 	case code == http.StatusOK:
 		return nil
 	case code == http.StatusUnauthorized:
-		return permanent{refused{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}}
+		return permanent{refused{fmt.Errorf("%w: %s", errToken, said)}}
+	case code == http.StatusConflict:
+		// Not permanent: who deletes the old Node does so elsewhere.
+		return fmt.Errorf("the server refuses this node: %s", said)
 	case code == http.StatusForbidden:
 		return permanent{refused{fmt.Errorf("the server refuses this node: %s", said)}}
 	case code == http.StatusTooManyRequests || code >= 500:

@@ -19,6 +19,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/renewal"
 	"github.com/cleat-dev/cleat/core/internal/token"
+	"github.com/cleat-dev/cleat/core/kernel"
 )
 
 const (
@@ -125,6 +126,7 @@ func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig,
 		if final := (permanent{}); errors.As(err, &final) {
 			return nil, fmt.Errorf("join %s: %w", m.client.base, err)
 		}
+		kernel.Waiting(ctx, err)
 		if text := err.Error(); text != said || j.Now().Sub(at) >= repeatLog {
 			j.Log.Warn("cannot join yet", "server", m.client.base, "error", err)
 			said, at = text, j.Now()

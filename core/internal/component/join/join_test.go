@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +115,8 @@ func TestRefusals(t *testing.T) {
 			return r.URL.Path == path
 		}
 	}
+	bootstrap := s.token()
+	bootstrap.Bootstrap, bootstrap.Username, bootstrap.Password = true, "abcdef", "0123456789guess0"
 	for _, c := range []struct {
 		name string
 		tok  token.Token
@@ -121,8 +124,10 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		{"hash", wrongHash, nil, "another cluster's"},
-		{"password", wrongPassword, nil, "password is wrong"},
-		{"name", s.token(), status(joinapi.PathClientKubelet, 403, "node name is taken: choose another --node-name"), "--node-name"},
+		{"password", wrongPassword, nil, "refuses the token: wrong: was it rotated?"},
+		{"bootstrap token", bootstrap, nil, "refuses the token: wrong: has it expired?"},
+		{"expired bootstrap token", bootstrap, status(joinapi.PathConfig, 401, "bootstrap token abcdef expired at noon"), "abcdef expired at noon"},
+		{"not allowed", s.token(), status(joinapi.PathClientKubelet, 403, "no node may be called server-1"), "server-1"},
 		{"strange server", s.token(), status(joinapi.PathConfig, 404, "nothing here"), "404"},
 		{"redirect", s.token(), func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "https://elsewhere.invalid/", http.StatusFound)
@@ -173,6 +178,37 @@ func TestWaitsAndSaysWhy(t *testing.T) {
 		n := newFakeServer(t, loopbackLeaf(), time.Now().Add(-400*24*time.Hour))
 		newMachine(t, n.URL, n.token()).waitsWith("outside its time")
 	})
+	t.Run("taken name, then free", func(t *testing.T) {
+		const line = "node name is taken: delete the Node"
+		var free atomic.Bool
+		s.setHook(func(w http.ResponseWriter, r *http.Request) bool {
+			if free.Load() || r.URL.Path != joinapi.PathConfig {
+				return false
+			}
+			if got := r.Header.Get(joinapi.HeaderNodeName); got != "n1" {
+				t.Errorf("the settings were asked for by %q", got)
+			}
+			joinapi.WriteStatus(w, http.StatusConflict, 0, line)
+			return true
+		})
+		m := newMachine(t, s.URL, s.token())
+		m.logs.on(line, func() { free.Store(true) })
+		m.must()
+		s.setHook(nil)
+	})
+	t.Run("bootstrap tokens are not looked up yet", func(t *testing.T) {
+		s.setHook(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != joinapi.PathConfig {
+				return false
+			}
+			joinapi.WriteStatus(w, http.StatusServiceUnavailable, 2, "bootstrap tokens cannot be checked yet")
+			return true
+		})
+		tok := s.token()
+		tok.Bootstrap, tok.Username, tok.Password = true, "abcdef", "0123456789abcdef"
+		newMachine(t, s.URL, tok).waitsWith("cannot be checked yet")
+		s.setHook(nil)
+	})
 	t.Run("not ready, then ready", func(t *testing.T) {
 		refuse := 3
 		s.setHook(func(w http.ResponseWriter, _ *http.Request) bool {
@@ -218,6 +254,33 @@ func TestShortToken(t *testing.T) {
 	// The full token says that it is right.
 	m.opts.Token = func() (token.Token, error) { return impostor.token(), nil }
 	m.must()
+}
+
+// A node goes on when its token is rotated or ends, as long as the server knows it by
+// its certificate.
+func TestTokenEndsBeforeTheCertificate(t *testing.T) {
+	s := newFakeServer(t, loopbackLeaf(), time.Now())
+	m := newMachine(t, s.URL, s.token())
+	m.must()
+	old := s.token()
+	old.Password = "rotated"
+	m.opts.Token = func() (token.Token, error) { return old, nil }
+	m.opts.Config.NodeIP = []string{"10.1.2.4"} // so that a certificate is asked for
+	s.takeAsked()
+	m.must()
+	if asked := s.takeAsked(); !slices.Equal(asked, []string{joinapi.PathCACerts, joinapi.PathConfig, joinapi.PathClientCA, joinapi.PathServingKubelet}) {
+		t.Errorf("asked for %v", asked)
+	}
+	// A certificate that is not good either is no way in.
+	s.setHook(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != joinapi.PathCACerts {
+			joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "wrong")
+		}
+		return r.URL.Path != joinapi.PathCACerts
+	})
+	if _, err := m.start(); err == nil || !strings.Contains(err.Error(), "was it rotated?") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestBadSurroundings(t *testing.T) {

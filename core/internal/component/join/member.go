@@ -50,7 +50,7 @@ func (m *member) join(ctx context.Context, because string) (*joinapi.NodeConfig,
 		m.warned = true
 		m.log.Warn(s + ": set the clock before certificates fail")
 	}
-	text, err := m.client.get(ctx, joinapi.PathConfig)
+	text, err := m.client.config(ctx, m.node)
 	if err != nil {
 		return nil, err
 	}

@@ -100,6 +100,11 @@ func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "wrong")
 		return
 	}
+	s.answer(w, r)
+}
+
+// answer is that to whom is let in.
+func (s *fakeServer) answer(w http.ResponseWriter, r *http.Request) {
 	var body string
 	switch r.URL.Path {
 	case joinapi.PathCACerts:

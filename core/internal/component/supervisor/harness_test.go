@@ -29,6 +29,9 @@ import (
 
 const (
 	clusterPassword = "cluster-password"
+	agentPassword   = "password-of-agents"
+	bootstrapID     = "abcdef"
+	bootstrapSecret = "0123456789abcdeg"
 	nodePassword    = "0123456789abcdef"
 )
 
@@ -62,6 +65,23 @@ func (m *memory) Create(_ context.Context, key string, value []byte) (bool, erro
 	return true, nil
 }
 
+func (m *memory) Update(_ context.Context, key string, value []byte, _ int64) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.keys[key]; !ok || m.fail != nil {
+		return false, m.fail
+	}
+	m.keys[key] = value
+	return true, nil
+}
+
+func (m *memory) remove(key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.keys, key)
+	return m.fail
+}
+
 func (m *memory) setFail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -83,6 +103,10 @@ type harness struct {
 	log   journal
 	url   string
 	stop  func() error
+
+	mu              sync.Mutex
+	servers, agents token.Token
+	rotateErr       error
 }
 
 // journal is a log that can be read while it is written.
@@ -115,11 +139,41 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 	cfg := &config.Config{}
 	cfg.BindAddress, cfg.ServiceCIDR, cfg.ClusterCIDR = "127.0.0.1", []string{"10.43.0.0/16"}, []string{"10.42.0.0/16"}
 	cfg.ClusterDomain, cfg.CNI, cfg.CertificateLifetime = "cluster.local", "cni-flannel", certificateLife
-	h := &harness{t: t, id: id, store: &memory{keys: map[string][]byte{}}}
+	h := &harness{
+		t: t, id: id, store: &memory{keys: map[string][]byte{}},
+		servers: token.Token{Username: token.UserServer, Password: clusterPassword},
+		agents:  token.Token{Username: token.UserNode, Password: agentPassword},
+	}
 	h.Supervisor = New(Options{
 		Config: cfg, CertFile: filepath.Join(dir, "s.crt"), KeyFile: filepath.Join(dir, "s.key"), Version: "v1.36.3+test",
-		Cluster: func() (*pki.Identity, token.Token, error) {
-			return id, token.Token{Username: token.UserServer, Password: clusterPassword}, nil
+		Cluster: func() (*pki.Identity, error) { return id, nil },
+		Tokens: func() (servers, agents token.Token, err error) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.servers, h.agents, nil
+		},
+		Rotate: func(_ context.Context, next token.Token) error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.rotateErr == nil {
+				h.servers.Password = next.Password
+			}
+			return h.rotateErr
+		},
+		BootstrapToken: func(ctx context.Context, id string) (secret, refusal string, err error) {
+			switch id {
+			case bootstrapID:
+				return bootstrapSecret, "", nil
+			case "server": // a token may be called so
+				return bootstrapSecret, "", nil
+			case "longag":
+				return bootstrapSecret, "bootstrap token longag expired", nil
+			case "nobody":
+				return "", "there is none", nil
+			case "toosoo":
+				return "", "", errors.New("connection refused")
+			}
+			return "", "", nil
 		},
 		Store: func() (Store, error) { h.store.open.Add(1); return h.store, nil },
 		ServingNames: func(*config.Config) ([]string, []netip.Addr, error) {

@@ -109,8 +109,13 @@ func (a *api) checkServing(r *http.Request, req joinapi.NodeRequest, csr *x509.C
 			return fmt.Errorf("address %s is a server's and cannot be that of node %q", ip, req.Name)
 		}
 	}
-	if !local && a.reserved.VerifyHostname(req.Name) == nil {
-		return fmt.Errorf("%q is the name of a server: choose another --node-name", req.Name)
+	return a.checkName(r, req.Name)
+}
+
+// checkName keeps the names of servers for themselves.
+func (a *api) checkName(r *http.Request, name string) error {
+	if !a.isLocal(r) && a.reserved.VerifyHostname(name) == nil {
+		return fmt.Errorf("%q is the name of a server: choose another --node-name", name)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type limits struct {
 	idle   time.Duration
 	body   time.Duration // reading the body of an own route, or what the API server left of one
 	answer time.Duration // from the header of an own request to the end of its answer
+	lookUp time.Duration // asking the API server for a bootstrap token
 
 	// Wrong tokens of one source: this many at once, then one each period.
 	guesses    int
@@ -49,6 +50,7 @@ func standard() limits {
 		idle:   90 * time.Second,
 		body:   10 * time.Second,
 		answer: 30 * time.Second,
+		lookUp: 5 * time.Second,
 
 		guesses:    50,
 		guessEvery: 200 * time.Millisecond,

@@ -8,22 +8,22 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
-	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
-// maxSigning bounds how many certificates are made at once: each costs a slow
-// hash of the node's password.
-const maxSigning = 4
+// maxHashing bounds how many passwords of nodes are looked at at once: each costs a
+// hash that is slow on purpose.
+const maxHashing = 4
 
 // api answers the supervisor's own routes.
 type api struct {
 	*Supervisor
 	id       *pki.Identity
-	password string
 	clients  *x509.CertPool
 	nodes    *passwords
 	reserved *x509.Certificate // never signed: holds the servers' names to match against
@@ -31,10 +31,10 @@ type api struct {
 	table    map[string]route
 	guesses  *throttle
 	inFlight atomic.Int64
-	signing  chan struct{}
+	hashing  chan struct{}
 }
 
-func (s *Supervisor) routes(id *pki.Identity, tok token.Token, store Store) (*api, error) {
+func (s *Supervisor) routes(id *pki.Identity, store Store) (*api, error) {
 	reserved, err := s.reserved()
 	if err != nil {
 		return nil, err
@@ -44,10 +44,10 @@ func (s *Supervisor) routes(id *pki.Identity, tok token.Token, store Store) (*ap
 		return nil, fmt.Errorf("node config: %w", err)
 	}
 	a := &api{
-		Supervisor: s, id: id, password: tok.Password, clients: id.Client.Pool(),
-		nodes: newPasswords(store), reserved: reserved, config: config,
+		Supervisor: s, id: id, clients: id.Client.Pool(),
+		nodes: newPasswords(store, s.Now), reserved: reserved, config: config,
 		table: map[string]route{}, guesses: newThrottle(s.limits, s.Now),
-		signing: make(chan struct{}, maxSigning),
+		hashing: make(chan struct{}, maxHashing),
 	}
 	for _, to := range table() {
 		a.table[to.path] = to
@@ -106,8 +106,12 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if name := r.Header.Get(joinapi.HeaderNodeName); to.who == self && who.kind == node && who.name != name {
-		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("node %q may not ask for certificates of node %.100q", who.name, name))
+	if to.who == servers && !mayRotate(w, who) {
+		return
+	}
+	name, named := r.Header[joinapi.HeaderNodeName]
+	if who.kind == node && (to.who == self || named) && !slices.Equal(name, []string{who.name}) {
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("node %q may not speak for node %.100q", who.name, strings.Join(name, ", ")))
 		return
 	}
 	// A body without a length is cut when it is read; where none is read, none is let in.
@@ -135,7 +139,22 @@ func (a *api) serveClientCA(w http.ResponseWriter, _ *http.Request) {
 	text(w, string(a.id.Client.CertPEM()))
 }
 
-func (a *api) serveConfig(w http.ResponseWriter, _ *http.Request) {
+// serveConfig is for the node that the headers name, if they name one.
+func (a *api) serveConfig(w http.ResponseWriter, r *http.Request) {
+	if _, named := r.Header[joinapi.HeaderNodeName]; named {
+		req, err := joinapi.ReadNodeRequest(r.Header)
+		if err != nil {
+			joinapi.WriteStatus(w, http.StatusBadRequest, 0, err.Error())
+			return
+		}
+		if err := a.checkName(r, req.Name); err != nil {
+			joinapi.WriteStatus(w, http.StatusForbidden, 0, err.Error())
+			return
+		}
+		if !a.owned(w, r, req) {
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(a.config)
 }
@@ -189,20 +208,7 @@ func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {
 		joinapi.WriteStatus(w, http.StatusForbidden, 0, err.Error())
 		return
 	}
-	select {
-	case a.signing <- struct{}{}:
-		defer func() { <-a.signing }()
-	case <-r.Context().Done():
-		return
-	}
-	switch err := a.nodes.check(r.Context(), req.Name, req.Password); {
-	case errors.Is(err, errTaken):
-		a.Log.Warn("node refused", "node", req.Name, "from", r.RemoteAddr, "error", err)
-		joinapi.WriteStatus(w, http.StatusForbidden, 0, err.Error())
-		return
-	case err != nil:
-		a.Log.Warn("node password not checked", "node", req.Name, "error", err)
-		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 2, "the datastore does not answer")
+	if !a.owned(w, r, req) {
 		return
 	}
 	leaf.Life = a.Config.CertificateLifetime
@@ -214,6 +220,28 @@ func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {
 	}
 	a.Log.Debug("certificate issued", "node", req.Name, "user", leaf.CommonName, "serving", leaf.Server, "from", r.RemoteAddr)
 	text(w, string(certPEM))
+}
+
+// owned answers who comes with a node's name that is another's and reports whether the
+// rest of the handler is to run. The name is the caller's if it was nobody's.
+func (a *api) owned(w http.ResponseWriter, r *http.Request, req joinapi.NodeRequest) bool {
+	select {
+	case a.hashing <- struct{}{}:
+		defer func() { <-a.hashing }()
+	case <-r.Context().Done():
+		return false
+	}
+	switch err := a.nodes.check(r.Context(), req.Name, req.Password); {
+	case errors.Is(err, errTaken):
+		a.Log.Warn("node refused", "node", req.Name, "from", r.RemoteAddr, "error", err)
+		joinapi.WriteStatus(w, http.StatusConflict, 0, err.Error())
+		return false
+	case err != nil:
+		a.Log.Warn("node password not checked", "node", req.Name, "error", err)
+		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 2, "the datastore does not answer")
+		return false
+	}
+	return true
 }
 
 func readCSR(r *http.Request) (csr *x509.CertificateRequest, status int, err error) {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net/http"
@@ -95,7 +96,7 @@ func TestServingCertificateLimits(t *testing.T) {
 // From another machine, a server's name or address is refused.
 func TestServersNamesAreReserved(t *testing.T) {
 	h := start(t)
-	a, err := h.routes(h.id, tokenOf(t, h), h.store)
+	a, err := h.routes(h.id, h.store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +121,18 @@ func TestServersNamesAreReserved(t *testing.T) {
 		if (err != nil) != c.refused {
 			t.Errorf("%s as %s %s: %v, want refused %v", c.remote, c.name, c.ip, err, c.refused)
 		}
+	}
+	// Nor does it become anybody's by asking for the settings.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://h"+joinapi.PathConfig, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RemoteAddr = "203.0.113.5:1"
+	r.SetBasicAuth("node", clusterPassword)
+	joinapi.NodeRequest{Name: "server-1", Password: nodePassword}.Set(r.Header)
+	w := &answer{header: http.Header{}}
+	if a.ServeHTTP(w, r); w.status != 403 || len(h.store.copy()) != 0 {
+		t.Errorf("settings as server-1: %d %s; records of %d nodes", w.status, w.body, len(h.store.copy()))
 	}
 }
 
@@ -161,9 +174,9 @@ func TestNodeNamesBelongToWhoCameFirst(t *testing.T) {
 		want           int
 	}{
 		{"n1", nodePassword, 200}, {"n1", nodePassword, 200},
-		{"n1", "fedcba9876543210", 403}, {"n1", nodePassword, 200}, {"n2", "fedcba9876543210", 200},
+		{"n1", "fedcba9876543210", 409}, {"n1", nodePassword, 200}, {"n2", "fedcba9876543210", 200},
 	} {
-		if status, body := ask(c.name, c.password); status != c.want || status == 403 && !strings.Contains(body, "--node-name") {
+		if status, body := ask(c.name, c.password); status != c.want || status == 409 && !(strings.Contains(body, "--node-name") && strings.Contains(body, "kubectl delete node n1")) {
 			t.Errorf("%s: %d %s, want %d", c.name, status, body, c.want)
 		}
 	}
@@ -175,8 +188,30 @@ func TestNodeNamesBelongToWhoCameFirst(t *testing.T) {
 	// A certificate does not replace the password.
 	status, _ := h.do(request{method: "POST", path: joinapi.PathClientKubelet, cert: h.clientCert(h.id.Client, "system:node:n1", "system:nodes"),
 		node: &joinapi.NodeRequest{Name: "n1", Password: "fedcba9876543210"}, body: csr(t, pki.Leaf{})})
-	if status != 403 {
+	if status != 409 {
 		t.Errorf("wrong password with the node's certificate: %d", status)
+	}
+	// Who asks for the settings with a name is told as early as that.
+	for _, c := range []struct {
+		node *joinapi.NodeRequest
+		cert *tls.Certificate
+		want int
+	}{
+		{&joinapi.NodeRequest{Name: "n1", Password: nodePassword}, nil, 200},
+		{&joinapi.NodeRequest{Name: "n1", Password: "fedcba9876543210"}, nil, 409},
+		{&joinapi.NodeRequest{Name: "n1", Password: "short"}, nil, 400},
+		{&joinapi.NodeRequest{Name: "n3", Password: nodePassword}, h.clientCert(h.id.Client, "system:node:n1", "system:nodes"), 403},
+	} {
+		q := request{path: joinapi.PathConfig, node: c.node, cert: c.cert}
+		if c.cert == nil {
+			q.user, q.password = "node", clusterPassword
+		}
+		if status, body := h.do(q); status != c.want {
+			t.Errorf("settings of %s: %d %s, want %d", c.node.Name, status, body, c.want)
+		}
+	}
+	if _, took := h.store.copy()["/nodepasswords/n3"]; took {
+		t.Error("a node took another's name")
 	}
 	h.store.setFail(errors.New("disk full"))
 	if status, body := ask("n1", nodePassword); status != 503 || strings.Contains(body, "disk full") {
@@ -195,7 +230,7 @@ func TestNodeConfig(t *testing.T) {
 
 func FuzzCertificateRoute(f *testing.F) {
 	h := start(f)
-	own, err := h.routes(h.id, tokenOf(f, h), h.store)
+	own, err := h.routes(h.id, h.store)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -40,11 +40,20 @@ type Options struct {
 	CertFile string // serving certificate, read again when the file changes
 	KeyFile  string
 	Version  string // what NodeConfig says of the server
-	// Cluster gives the authorities and the join token; Store the datastore.
-	// Both are called when Run begins, after bootstrap is ready. A store that
-	// is an io.Closer is closed when Run ends.
-	Cluster func() (*pki.Identity, token.Token, error)
+	// Cluster gives the authorities; Store the datastore. Both are called when
+	// Run begins, after bootstrap is ready. A store that is an io.Closer is
+	// closed when Run ends.
+	Cluster func() (*pki.Identity, error)
 	Store   func() (Store, error)
+	// Tokens gives the servers' token and that of agents, zero if there is none.
+	// It is asked at every request, for Rotate replaces the first. An error of
+	// Rotate that is token.ErrNew is about the new token itself.
+	Tokens func() (servers, agents token.Token, err error)
+	Rotate func(ctx context.Context, next token.Token) error
+	// BootstrapToken gives the secret of the bootstrap token called id, "" if there
+	// is none, and why it may not be used to join, "" if it may. An error says that
+	// the cluster cannot be asked.
+	BootstrapToken func(ctx context.Context, id string) (secret, refusal string, err error)
 	// ServingNames are the DNS names and addresses of servers: no node on
 	// another machine gets a certificate for them.
 	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
@@ -110,7 +119,7 @@ func (s *Supervisor) Addr() *net.TCPAddr { return s.addr.Load() }
 // Run opens the port, calls ready when a TLS request through it was answered,
 // and serves until ctx ends.
 func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
-	id, tok, err := s.Cluster()
+	id, err := s.Cluster()
 	if err != nil {
 		return err
 	}
@@ -121,7 +130,7 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 	if c, ok := store.(io.Closer); ok {
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
-	own, err := s.routes(id, tok, store)
+	own, err := s.routes(id, store)
 	if err != nil {
 		return err
 	}

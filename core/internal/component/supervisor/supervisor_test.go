@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,18 +16,9 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/nodepassword"
 	"github.com/cleat-dev/cleat/core/internal/pki"
-	"github.com/cleat-dev/cleat/core/internal/token"
 )
-
-func tokenOf(t testing.TB, h *harness) token.Token {
-	t.Helper()
-	_, tok, err := h.Cluster()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
-}
 
 func TestHandlerComesAndGoes(t *testing.T) {
 	h := start(t)
@@ -307,10 +297,7 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 		"--https-listen-port": func(o *Options) { o.Config.HTTPSListenPort = h.Addr().Port },
 		"s.crt":               func(o *Options) { o.CertFile += ".missing" },
 		"does not answer itself": func(o *Options) {
-			o.Cluster = func() (*pki.Identity, token.Token, error) {
-				id, err := pki.NewIdentity(time.Now())
-				return id, token.Token{Password: clusterPassword}, err
-			}
+			o.Cluster = func() (*pki.Identity, error) { return pki.NewIdentity(time.Now()) }
 		},
 		"no datastore": func(o *Options) { o.Store = func() (Store, error) { return nil, errors.New("no datastore") } },
 	} {
@@ -326,19 +313,15 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 }
 
 func TestPasswordRecords(t *testing.T) {
-	record, err := hash(nodePassword)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range [][]byte{nil, []byte("x"), bytes.Replace(record, []byte(`"version":1`), []byte(`"version":2`), 1)} {
-		store := &memory{keys: map[string][]byte{"/nodepasswords/n": bad}}
-		if err := newPasswords(store).check(t.Context(), "n", nodePassword); err == nil || errors.Is(err, errTaken) {
+	for _, bad := range []string{"", "x", `{"version":2}`} {
+		store := &memory{keys: map[string][]byte{"/nodepasswords/n": []byte(bad)}}
+		if err := newPasswords(store, time.Now).check(t.Context(), "n", nodePassword); err == nil || errors.Is(err, errTaken) {
 			t.Errorf("record %q: %v", bad, err)
 		}
 	}
 	// Of many who come at once, one gets the name.
 	store := &memory{keys: map[string][]byte{}}
-	p := newPasswords(store)
+	p := newPasswords(store, time.Now)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	won := 0
@@ -360,11 +343,48 @@ func TestPasswordRecords(t *testing.T) {
 	}
 }
 
-func FuzzPasswordRecord(f *testing.F) {
-	f.Add([]byte(`{"version":1,"salt":"AAAA","hash":"AAAA"}`))
-	f.Fuzz(func(t *testing.T, record []byte) {
-		if ok, _ := matches(record, "x"); ok {
-			t.Fatalf("%q matches", record)
+// A record tells when its machine came last, within a minute, so that one that has
+// just come is not taken for that of a node which is gone.
+func TestPasswordRecordsSayWhenTheirMachineCame(t *testing.T) {
+	store := &memory{keys: map[string][]byte{}}
+	begun := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := begun
+	p := newPasswords(store, func() time.Time { return now })
+	come := func(password string) nodepassword.Record {
+		t.Helper()
+		if err := p.check(t.Context(), "n", password); (err == nil) != (password == nodePassword) {
+			t.Fatal(err)
 		}
-	})
+		r, err := nodepassword.Parse(store.copy()["/nodepasswords/n"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first := come(nodePassword)
+	if !first.Created.Equal(begun) || !first.Seen.Equal(begun) {
+		t.Errorf("%+v", first)
+	}
+	now = begun.Add(seenEvery / 2)
+	if r := come(nodePassword); !r.Seen.Equal(begun) {
+		t.Errorf("written again after %v", seenEvery/2)
+	}
+	now = begun.Add(time.Hour)
+	if r := come("fedcba9876543210"); !r.Seen.Equal(begun) {
+		t.Error("a stranger was taken for the machine")
+	}
+	if r := come(nodePassword); !r.Created.Equal(begun) || !r.Seen.Equal(now) {
+		t.Errorf("%+v, want seen at %v", r, now)
+	}
+	now = begun // the clock was set back
+	if r := come(nodePassword); !r.Seen.Equal(begun) {
+		t.Errorf("%+v, want seen at %v", r, now)
+	}
+	// It was removed in between: the name is free, and the same machine's again.
+	if err := store.remove("/nodepasswords/n"); err != nil {
+		t.Fatal(err)
+	}
+	if r := come(nodePassword); !r.Created.Equal(begun) {
+		t.Errorf("%+v", r)
+	}
 }

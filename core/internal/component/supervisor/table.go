@@ -15,6 +15,7 @@ const (
 	anyone   access = iota
 	members         // who holds the join token, and nodes with their certificate
 	self            // as members, but with a node's certificate only for that node
+	servers         // who holds the servers' token, and comes as user server
 	watchers        // administrators with their certificate, and sessions of the page
 )
 
@@ -43,6 +44,7 @@ func table() []route {
 		{joinapi.PathClientKubelet, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientKubeProxy, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientNetwork, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
+		{joinapi.PathToken, http.MethodPut, servers, joinapi.MaxRotation, (*api).serveRotation},
 		{statuspage.Prefix, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathScript, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathStyle, http.MethodGet, anyone, 0, (*api).servePage},

@@ -25,18 +25,24 @@ import (
 const (
 	wrongPassword = "a-guess-at-the-cluster"
 	wrongNode     = "fedcba9876543210"
-	serviceToken  = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2ln"
+
+	wrongBootstrap = "fedcba987654321z"
+	newPassword    = "the-password-to-come"
+	serviceToken   = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2ln"
 )
 
 // standing is what an identity amounts to at the own routes.
 type standing int
 
 const (
-	unknown  standing = iota // 401
-	somebody                 // of the cluster, no node: 403
-	admin                    // somebody who may watch
-	other                    // another node: may read, may not sign
-	member                   // may read and sign
+	unknown   standing = iota // 401
+	barredNow                 // as unknown, but told why
+	untold                    // with a bootstrap token while the API server is away: 503
+	somebody                  // of the cluster, no node: 403
+	admin                     // somebody who may watch
+	other                     // another node: may read, may not sign
+	member                    // may read and sign
+	chief                     // a member who may rotate the token
 )
 
 // who is one identity of the table.
@@ -66,7 +72,22 @@ func identities(h *harness) []who {
 	return []who{
 		{"nobody", unknown, nil, nil},
 		{"node token", member, basic("node", clusterPassword), nil},
-		{"server token", member, basic("server", clusterPassword), nil},
+		{"server token", chief, basic("server", clusterPassword), nil},
+		{"agents' token", member, basic("node", agentPassword), nil},
+		{"agents' token as a server's", unknown, basic("server", agentPassword), nil},
+		{"bootstrap token", member, basic(bootstrapID, bootstrapSecret), nil},
+		{"bootstrap token called server", member, basic("server", bootstrapSecret), nil},
+		{"bootstrap token, wrong secret", unknown, basic(bootstrapID, wrongBootstrap), nil},
+		{"bootstrap token that is none", unknown, basic("nobody", bootstrapSecret), nil},
+		{"bootstrap token, unknown", unknown, basic("zzzzzz", bootstrapSecret), nil},
+		{"bootstrap token, cut", unknown, basic(bootstrapID, bootstrapSecret[1:]), nil},
+		{"bootstrap token as node", unknown, basic("node", bootstrapSecret), nil},
+		{"bootstrap token, whole as password", unknown, basic("node", bootstrapID+"."+bootstrapSecret), nil},
+		{"bootstrap token as bearer", unknown, http.Header{"Authorization": {"Bearer " + bootstrapID + "." + bootstrapSecret}}, nil},
+		{"expired bootstrap token", barredNow, basic("longag", bootstrapSecret), nil},
+		{"expired bootstrap token, wrong secret", unknown, basic("longag", wrongBootstrap), nil},
+		{"bootstrap token before the API server", untold, basic("toosoo", bootstrapSecret), nil},
+		{"expired bootstrap token, own certificate", barredNow, basic("longag", bootstrapSecret), own},
 		{"wrong token", unknown, basic("node", wrongPassword), nil},
 		{"empty token", unknown, basic("node", ""), nil},
 		{"wrong user", unknown, basic("root", clusterPassword), nil},
@@ -134,27 +155,30 @@ type row struct {
 	public bool
 	signs  bool
 	page   bool // the page for who administers, not for nodes
+	rotate bool // for who holds the servers' token
 }
 
 func rows() map[string]row {
 	return map[string]row{
-		"/ping":                            {"GET", true, false, false},
-		"/cacerts":                         {"GET", true, false, false},
-		"/v1-cleat/server-ca.crt":          {"GET", false, false, false},
-		"/v1-cleat/client-ca.crt":          {"GET", false, false, false},
-		"/v1-cleat/config":                 {"GET", false, false, false},
-		"/v1-cleat/plugins.lock":           {"GET", false, false, false},
-		"/v1-cleat/plugin.wasm":            {"GET", false, false, false},
-		"/v1-cleat/readyz":                 {"GET", false, false, false},
-		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false},
-		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false},
-		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false},
-		"/v1-cleat/client-network.crt":     {"POST", false, true, false},
-		"/v1-cleat/ui/":                    {"GET", true, false, true},
-		"/v1-cleat/ui/page.js":             {"GET", true, false, true},
-		"/v1-cleat/ui/page.css":            {"GET", true, false, true},
-		"/v1-cleat/ui/session":             {"POST", true, false, true},
-		"/v1-cleat/ui/stream":              {"GET", false, false, true},
+		"/ping":                            {"GET", true, false, false, false},
+		"/cacerts":                         {"GET", true, false, false, false},
+		"/v1-cleat/server-ca.crt":          {"GET", false, false, false, false},
+		"/v1-cleat/client-ca.crt":          {"GET", false, false, false, false},
+		"/v1-cleat/config":                 {"GET", false, false, false, false},
+		"/v1-cleat/plugins.lock":           {"GET", false, false, false, false},
+		"/v1-cleat/plugin.wasm":            {"GET", false, false, false, false},
+		"/v1-cleat/readyz":                 {"GET", false, false, false, false},
+		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false, false},
+		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false, false},
+		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false, false},
+		"/v1-cleat/client-network.crt":     {"POST", false, true, false, false},
+		"/v1-cleat/ui/":                    {"GET", true, false, true, false},
+		"/v1-cleat/ui/page.js":             {"GET", true, false, true, false},
+		"/v1-cleat/ui/page.css":            {"GET", true, false, true, false},
+		"/v1-cleat/ui/session":             {"POST", true, false, true, false},
+		"/v1-cleat/ui/stream":              {"GET", false, false, true, false},
+		"/v1-cleat/token":                  {"PUT", false, false, false, true},
+		"/v1-cleat/token/":                 {},
 		"/v1-cleat/ui":                     {},
 		"/v1-cleat/ui/page.html":           {},
 		"/v1-cleat/ui/../config":           {},
@@ -191,9 +215,11 @@ func want(r row, method string, s standing) int {
 		return http.StatusForbidden // nobody has a code
 	case r.public:
 		return http.StatusOK
-	case s == unknown:
+	case s == unknown, s == barredNow:
 		return http.StatusUnauthorized
-	case s == somebody, s == admin, s == other && r.signs:
+	case s == untold:
+		return http.StatusServiceUnavailable
+	case s == somebody, s == admin, s == other && r.signs, s != chief && r.rotate:
 		return http.StatusForbidden
 	case r.method == "":
 		return http.StatusNotFound
@@ -224,7 +250,7 @@ func TestTable(t *testing.T) {
 	expected := rows()
 	for _, to := range table() {
 		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) ||
-			(to.who == watchers) != (r.page && !r.public) || (to.method == "POST") != (to.body > 0) {
+			(to.who == watchers) != (r.page && !r.public) || (to.who == servers) != r.rotate || (to.method == "POST" || to.method == "PUT") != (to.body > 0) {
 			t.Errorf("route %s %s is not what the test expects of it: %+v", to.method, to.path, r)
 		}
 	}
@@ -242,6 +268,11 @@ func TestTable(t *testing.T) {
 				r, err := http.NewRequestWithContext(t.Context(), method, h.url+path, nil)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if method == "PUT" {
+					// To itself, so that the others of the table stay who they are.
+					const body = `{"newToken":"` + clusterPassword + `"}`
+					r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 				}
 				if signs && method == "POST" {
 					r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(wish)), int64(len(wish))
@@ -298,7 +329,10 @@ func theRequest(t testing.TB) []byte { return csr(t, pki.Leaf{}) }
 
 func noSecrets(t *testing.T, where, text string) {
 	t.Helper()
-	for _, secret := range []string{clusterPassword, wrongPassword, nodePassword, wrongNode, serviceToken} {
+	for _, secret := range []string{
+		clusterPassword, wrongPassword, nodePassword, wrongNode, serviceToken,
+		agentPassword, bootstrapSecret, wrongBootstrap, newPassword,
+	} {
 		for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
 			if i := strings.Index(text, form); i >= 0 {
 				t.Errorf("%s holds a secret: …%s", where, text[max(0, i-80):i])
@@ -347,13 +381,13 @@ func TestNodePasswordTable(t *testing.T) {
 	q := request{method: "POST", path: joinapi.PathClientKubelet, body: theRequest(t)}
 	var said strings.Builder
 	for _, id := range identities(h) {
-		if id.standing != member {
+		if id.standing != member && id.standing != chief {
 			continue
 		}
 		for _, c := range []struct {
 			password string
 			status   int
-		}{{nodePassword, 200}, {wrongNode, 403}, {"", 400}, {"short", 400}, {strings.Repeat("x", 129), 400}} {
+		}{{nodePassword, 200}, {wrongNode, 409}, {"", 400}, {"short", 400}, {strings.Repeat("x", 129), 400}} {
 			q.cert, q.header = id.cert, maps.Clone(id.header)
 			if q.header == nil {
 				q.header = http.Header{}

@@ -16,7 +16,7 @@ import (
 func TestWrongTokensAreSlowed(t *testing.T) {
 	h := start(t)
 	now := time.Now()
-	a, err := h.routes(h.id, tokenOf(t, h), h.store)
+	a, err := h.routes(h.id, h.store)
 	if err != nil {
 		t.Fatal(err)
 	}

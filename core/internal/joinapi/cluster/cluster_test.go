@@ -4,6 +4,7 @@ package cluster_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -133,10 +134,16 @@ func boot(t *testing.T, s *store) *server {
 		Config: n.cfg, CertFile: serving.Cert, KeyFile: serving.Key, Version: "v1.36.3+cleat1", Log: quiet, ServingNames: pki.ServingNames,
 		Store: func() (supervisor.Store, error) { return s, nil },
 		Page:  statuspage.New(statuspage.Options{}),
-		Cluster: func() (*certs.Identity, token.Token, error) {
+		Cluster: func() (*certs.Identity, error) {
 			r, err := n.boot.Result()
-			return r.Identity, r.Token, err
+			return r.Identity, err
 		},
+		Tokens: func() (servers, agents token.Token, err error) {
+			r, err := n.boot.Result()
+			return r.Token, r.Agent, err
+		},
+		Rotate:         n.boot.Rotate,
+		BootstrapToken: func(context.Context, string) (string, string, error) { return "", "", nil },
 	})
 	run(t, "supervisor", n.sup)
 	// Stands where the API server will: it says who came.
@@ -144,6 +151,7 @@ func boot(t *testing.T, s *store) *server {
 		subject := r.TLS.PeerCertificates[0].Subject
 		fmt.Fprintf(w, "%s in %v", subject.CommonName, subject.Organization)
 	}))
+	n.sup.Open()
 	return n
 }
 
@@ -193,10 +201,52 @@ func TestServerAndItsOwnNode(t *testing.T) {
 	handshake(t, node, made)
 
 	run(t, "second node", n.join(t, "node-2", "192.0.2.9", t.TempDir()))
+	// Another machine of that name waits until it is free, and says for what.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	impostor := n.join(t, "node-2", "192.0.2.9", t.TempDir())
-	if err := impostor.Run(t.Context(), func() { t.Error("ready") }); err == nil || !strings.Contains(err.Error(), "node name is taken") {
-		t.Errorf("a second machine of the same name: %v", err)
+	impostor.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
+		if strings.Contains(line, "node name is taken") && strings.Contains(line, "kubectl delete node node-2") {
+			cancel()
+		}
+	}), nil))
+	if err := impostor.Run(ctx, func() { t.Error("ready") }); err != nil || !errors.Is(ctx.Err(), context.Canceled) {
+		t.Errorf("a second machine of the same name: %v, %v", err, ctx.Err())
 	}
+}
+
+// writer takes the lines of a log.
+type writer func(line string)
+
+func (w writer) Write(p []byte) (int, error) { w(string(p)); return len(p), nil }
+
+// After a rotation the old token joins nobody, and a node that is a member already
+// goes on without.
+func TestRotation(t *testing.T) {
+	n := boot(t, &store{keys: map[string][]byte{}})
+	member, etc := n.join(t, "node-1", "192.0.2.9", t.TempDir()), t.TempDir()
+	old, err := member.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	withOld := func(j *join.Join) *join.Join {
+		j.Token = func() (token.Token, error) { return old, nil }
+		return j
+	}
+	run(t, "join", withOld(member))
+	if err := n.boot.Rotate(t.Context(), token.Token{Password: "next"}); err != nil {
+		t.Fatal(err)
+	}
+	again := withOld(join.New(member.Options))
+	run(t, "join again", again)
+	if got := whoami(t, again.Files().Kubelet); got != "system:node:node-1 in [system:nodes]" {
+		t.Errorf("the member is %q", got)
+	}
+	late := withOld(n.join(t, "node-2", "192.0.2.10", etc))
+	if err := late.Run(t.Context(), func() { t.Error("ready") }); err == nil || !strings.Contains(err.Error(), "was it rotated?") {
+		t.Errorf("a new node with the old token: %v", err)
+	}
+	run(t, "join with the new token", n.join(t, "node-2", "192.0.2.10", etc))
 }
 
 // A second server on the same datastore is the same cluster: a node that knows
