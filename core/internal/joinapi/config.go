@@ -26,6 +26,9 @@ type NodeConfig struct {
 	CNI                  string   `json:"cni"`                  // the plugin that decides the network
 	FlannelBackend       string   `json:"flannelBackend"`
 	DisableKubeProxy     bool     `json:"disableKubeProxy,omitempty"`
+	// EgressSelectorMode says what the server may ask of the node's tunnel; "" is of
+	// a server that takes none.
+	EgressSelectorMode string `json:"egressSelectorMode,omitempty"`
 }
 
 // ParseNodeConfig reads and checks an answer to PathConfig.
@@ -74,6 +77,7 @@ func (c NodeConfig) check() error {
 	// These become names of plugins and arguments of programs.
 	for _, f := range []struct{ name, value string }{
 		{"version", c.Version}, {"cni", c.CNI}, {"flannelBackend", c.FlannelBackend}, {"serviceNodePortRange", c.ServiceNodePortRange},
+		{"egressSelectorMode", c.EgressSelectorMode},
 	} {
 		if len(f.value) > maxWord || strings.Trim(f.value, wordCharacters) != "" || strings.HasPrefix(f.value, "-") {
 			return fmt.Errorf("%s %.100q: want at most %d letters, digits and . + - _, not beginning with -", f.name, f.value, maxWord)

@@ -26,6 +26,7 @@ const (
 	PathClientCA        = Prefix + "client-ca.crt" // GET: PEM, for the kubelet's own listener
 	PathServerCA        = Prefix + "server-ca.crt" // GET: PEM, as PathCACerts
 	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
+	PathConnect         = Prefix + "connect"       // GET: a websocket, the node's tunnel; by its own certificate alone
 )
 
 // Request headers of the certificate paths.

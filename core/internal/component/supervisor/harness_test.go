@@ -114,6 +114,7 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 	cfg := &config.Config{}
 	cfg.BindAddress, cfg.ServiceCIDR, cfg.ClusterCIDR = "127.0.0.1", []string{"10.43.0.0/16"}, []string{"10.42.0.0/16"}
 	cfg.ClusterDomain, cfg.CNI = "cluster.local", "cni-flannel"
+	cfg.EgressSelectorMode = config.EgressAgent
 	h := &harness{t: t, id: id, store: &memory{keys: map[string][]byte{}}}
 	h.Supervisor = New(Options{
 		Config: cfg, CertFile: filepath.Join(dir, "s.crt"), KeyFile: filepath.Join(dir, "s.key"), Version: "v1.36.3+test",
@@ -129,7 +130,8 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 			Events:    func(context.Context) ([]serverstatus.Event, error) { return nil, nil },
 			StreamFor: time.Nanosecond, // for who reads a stream to its end
 		}),
-		Log: slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Tunnel: func(w http.ResponseWriter, _ *http.Request, node string) { w.Header().Set("Tunnel-Of", node) },
+		Log:    slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	h.local = func(remote, asked netip.Addr) bool {
 		return remote.IsLoopback() && (remote == asked || remote.Is6() || !asked.IsValid())

@@ -66,6 +66,7 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 		CNI:                  s.Config.CNI,
 		FlannelBackend:       s.Config.FlannelBackend,
 		DisableKubeProxy:     s.Config.DisableKubeProxy,
+		EgressSelectorMode:   s.Config.EgressSelectorMode,
 	}
 }
 
@@ -102,6 +103,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if who, ok = a.admit(w, r); !ok {
 			return
 		}
+	}
+	if to.who == nodes && who.kind != node {
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, to.path+" wants a node's own certificate, without the join token")
+		return
 	}
 	if name := r.Header.Get(joinapi.HeaderNodeName); to.who == self && who.kind == node && who.name != name {
 		joinapi.WriteStatus(w, http.StatusForbidden, 0, fmt.Sprintf("node %q may not ask for certificates of node %.100q", who.name, name))
@@ -148,6 +153,16 @@ func (a *api) serveReady(w http.ResponseWriter, _ *http.Request) {
 func (a *api) servePage(w http.ResponseWriter, r *http.Request)        { a.Page.ServeFile(w, r) }
 func (a *api) servePageSession(w http.ResponseWriter, r *http.Request) { a.Page.ServeSession(w, r) }
 func (a *api) servePageStream(w http.ResponseWriter, r *http.Request)  { a.Page.ServeStream(w, r) }
+
+// serveTunnel hands the connection on. The request ends with that, so it is none
+// of those that are counted at once.
+func (a *api) serveTunnel(w http.ResponseWriter, r *http.Request) {
+	if a.Tunnel == nil {
+		joinapi.WriteStatus(w, http.StatusNotFound, 0, "this server takes no tunnels (--egress-selector-mode "+a.Config.EgressSelectorMode+")")
+		return
+	}
+	a.Tunnel(w, r, a.certified(r).name)
+}
 
 // serveCertificate signs one of a node's certificates.
 func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {

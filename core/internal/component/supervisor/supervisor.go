@@ -53,8 +53,11 @@ type Options struct {
 	// Page is what administrators watch the server on; it is set. Its streams end
 	// when Run does.
 	Page *statuspage.Page
-	Log  *slog.Logger
-	Now  func() time.Time // nil is time.Now
+	// Tunnel takes over the request of a node that opens its tunnel; nil is a server
+	// that takes none.
+	Tunnel func(w http.ResponseWriter, r *http.Request, node string)
+	Log    *slog.Logger
+	Now    func() time.Time // nil is time.Now
 }
 
 // Supervisor is the unit. SetHandler and SetSNICertificate may be called at

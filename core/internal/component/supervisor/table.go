@@ -15,6 +15,7 @@ const (
 	anyone   access = iota
 	members         // who holds the join token, and nodes with their certificate
 	self            // as members, but with a node's certificate only for that node
+	nodes           // nodes with their certificate
 	watchers        // administrators with their certificate, and sessions of the page
 )
 
@@ -41,6 +42,7 @@ func table() []route {
 		{joinapi.PathClientKubelet, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientKubeProxy, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientNetwork, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
+		{joinapi.PathConnect, http.MethodGet, nodes, 0, (*api).serveTunnel},
 		{statuspage.Prefix, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathScript, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathStyle, http.MethodGet, anyone, 0, (*api).servePage},

@@ -134,25 +134,27 @@ type row struct {
 	public bool
 	signs  bool
 	page   bool // the page for who administers, not for nodes
+	tunnel bool // by certificate alone
 }
 
 func rows() map[string]row {
 	return map[string]row{
-		"/ping":                            {"GET", true, false, false},
-		"/cacerts":                         {"GET", true, false, false},
-		"/v1-cleat/server-ca.crt":          {"GET", false, false, false},
-		"/v1-cleat/client-ca.crt":          {"GET", false, false, false},
-		"/v1-cleat/config":                 {"GET", false, false, false},
-		"/v1-cleat/readyz":                 {"GET", false, false, false},
-		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false},
-		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false},
-		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false},
-		"/v1-cleat/client-network.crt":     {"POST", false, true, false},
-		"/v1-cleat/ui/":                    {"GET", true, false, true},
-		"/v1-cleat/ui/page.js":             {"GET", true, false, true},
-		"/v1-cleat/ui/page.css":            {"GET", true, false, true},
-		"/v1-cleat/ui/session":             {"POST", true, false, true},
-		"/v1-cleat/ui/stream":              {"GET", false, false, true},
+		"/ping":                            {"GET", true, false, false, false},
+		"/cacerts":                         {"GET", true, false, false, false},
+		"/v1-cleat/server-ca.crt":          {"GET", false, false, false, false},
+		"/v1-cleat/client-ca.crt":          {"GET", false, false, false, false},
+		"/v1-cleat/config":                 {"GET", false, false, false, false},
+		"/v1-cleat/readyz":                 {"GET", false, false, false, false},
+		"/v1-cleat/connect":                {"GET", false, false, false, true},
+		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false, false},
+		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false, false},
+		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false, false},
+		"/v1-cleat/client-network.crt":     {"POST", false, true, false, false},
+		"/v1-cleat/ui/":                    {"GET", true, false, true, false},
+		"/v1-cleat/ui/page.js":             {"GET", true, false, true, false},
+		"/v1-cleat/ui/page.css":            {"GET", true, false, true, false},
+		"/v1-cleat/ui/session":             {"POST", true, false, true, false},
+		"/v1-cleat/ui/stream":              {"GET", false, false, true, false},
 		"/v1-cleat/ui":                     {},
 		"/v1-cleat/ui/page.html":           {},
 		"/v1-cleat/ui/../config":           {},
@@ -199,6 +201,15 @@ func want(r row, method string, s standing) int {
 	return http.StatusOK
 }
 
+// leaf is the identity's certificate.
+func (w who) leaf(h *harness) *x509.Certificate {
+	leaf, err := x509.ParseCertificate(w.cert.Certificate[0])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return leaf
+}
+
 // wantWatching is the answer to who would watch: only the certificate counts.
 func wantWatching(h *harness, id who) int {
 	if id.standing == admin {
@@ -207,11 +218,7 @@ func wantWatching(h *harness, id who) int {
 	if id.cert == nil {
 		return http.StatusUnauthorized
 	}
-	leaf, err := x509.ParseCertificate(id.cert.Certificate[0])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: h.id.Client.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if _, err := id.leaf(h).Verify(x509.VerifyOptions{Roots: h.id.Client.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		return http.StatusUnauthorized
 	}
 	return http.StatusForbidden
@@ -221,7 +228,7 @@ func wantWatching(h *harness, id who) int {
 func TestTable(t *testing.T) {
 	expected := rows()
 	for _, to := range table() {
-		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) ||
+		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) || r.tunnel != (to.who == nodes) ||
 			(to.who == watchers) != (r.page && !r.public) || (to.method == "POST") != (to.body > 0) {
 			t.Errorf("route %s %s is not what the test expects of it: %+v", to.method, to.path, r)
 		}
@@ -264,6 +271,12 @@ func TestTable(t *testing.T) {
 					w := want(r, method, id.standing)
 					if r.page && !r.public && w != http.StatusMethodNotAllowed {
 						w = wantWatching(h, id)
+					}
+					if r.tunnel && w == http.StatusOK && id.header.Get("Authorization") != "" {
+						w = http.StatusForbidden // the join token opens no tunnel
+					}
+					if r.tunnel && w == http.StatusOK && header.Get("Tunnel-Of") != strings.TrimPrefix(id.leaf(h).Subject.CommonName, "system:node:") {
+						t.Errorf("%s by %q: a tunnel of node %q", path, id.name, header.Get("Tunnel-Of"))
 					}
 					if status != w {
 						t.Errorf("%s %s by %q over %s: %d, want %d: %s", method, path, id.name, protocol, status, w, body)
