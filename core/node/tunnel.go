@@ -4,9 +4,14 @@ import (
 	"log/slog"
 	"net/http"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/component/join"
+	"github.com/cleat-dev/cleat/core/internal/component/kubelet"
 	"github.com/cleat-dev/cleat/core/internal/component/tunnel"
 	embedapiserver "github.com/cleat-dev/cleat/core/internal/embed/apiserver"
+	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
@@ -32,4 +37,20 @@ func (t serverTunnels) add(k *kernel.Kernel, supervisor *kernel.Unit) []*kernel.
 		return []*kernel.Unit{supervisor}
 	}
 	return []*kernel.Unit{supervisor, k.Add("tunnel", t.unit, supervisor)}
+}
+
+// newAgentTunnel is the unit that keeps a tunnel open to each of servers.
+func newAgentTunnel(cfg *config.Config, data paths.Data, joined *join.Join, servers func() ([]string, <-chan struct{}), logger *slog.Logger) (*tunnel.Client, error) {
+	port, err := kubelet.Port(cfg)
+	if err != nil {
+		return nil, err
+	}
+	files := joined.Files()
+	return tunnel.NewClient(tunnel.ClientOptions{
+		NodeName: cfg.NodeName, Addresses: cfg.NodeIP, KubeletPort: port,
+		Cluster: joined.NodeConfig, Servers: servers,
+		CertFile: files.ClientKubelet.Cert, KeyFile: files.ClientKubelet.Key, CAFile: files.ServerCA,
+		Kubernetes: func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
+		Log:        logger,
+	}), nil
 }

@@ -29,6 +29,8 @@ type NodeConfig struct {
 	// EgressSelectorMode says what the server may ask of the node's tunnel; "" is of
 	// a server that takes none.
 	EgressSelectorMode string `json:"egressSelectorMode,omitempty"`
+
+	DisableCloudController bool `json:"disableCloudController,omitempty"` // nodes register without its taint
 }
 
 // ParseNodeConfig reads and checks an answer to PathConfig.

@@ -56,8 +56,12 @@ type Options struct {
 	// Tunnel takes over the request of a node that opens its tunnel; nil is a server
 	// that takes none.
 	Tunnel func(w http.ResponseWriter, r *http.Request, node string)
-	Log    *slog.Logger
-	Now    func() time.Time // nil is time.Now
+	// NetworkLock is the lock of the plugin that decides the network, NetworkPlugin
+	// the wasm that it pins by this digest: what a node without a server runs.
+	NetworkLock   func() ([]byte, error)
+	NetworkPlugin func(ctx context.Context, sha256 string) ([]byte, error)
+	Log           *slog.Logger
+	Now           func() time.Time // nil is time.Now
 }
 
 // Supervisor is the unit. SetHandler and SetSNICertificate may be called at

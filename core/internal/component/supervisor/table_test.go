@@ -134,27 +134,28 @@ type row struct {
 	public bool
 	signs  bool
 	page   bool // the page for who administers, not for nodes
-	tunnel bool // by certificate alone
 }
 
 func rows() map[string]row {
 	return map[string]row{
-		"/ping":                            {"GET", true, false, false, false},
-		"/cacerts":                         {"GET", true, false, false, false},
-		"/v1-cleat/server-ca.crt":          {"GET", false, false, false, false},
-		"/v1-cleat/client-ca.crt":          {"GET", false, false, false, false},
-		"/v1-cleat/config":                 {"GET", false, false, false, false},
-		"/v1-cleat/readyz":                 {"GET", false, false, false, false},
-		"/v1-cleat/connect":                {"GET", false, false, false, true},
-		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false, false},
-		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false, false},
-		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false, false},
-		"/v1-cleat/client-network.crt":     {"POST", false, true, false, false},
-		"/v1-cleat/ui/":                    {"GET", true, false, true, false},
-		"/v1-cleat/ui/page.js":             {"GET", true, false, true, false},
-		"/v1-cleat/ui/page.css":            {"GET", true, false, true, false},
-		"/v1-cleat/ui/session":             {"POST", true, false, true, false},
-		"/v1-cleat/ui/stream":              {"GET", false, false, true, false},
+		"/ping":                            {"GET", true, false, false},
+		"/cacerts":                         {"GET", true, false, false},
+		"/v1-cleat/server-ca.crt":          {"GET", false, false, false},
+		"/v1-cleat/client-ca.crt":          {"GET", false, false, false},
+		"/v1-cleat/config":                 {"GET", false, false, false},
+		"/v1-cleat/plugins.lock":           {"GET", false, false, false},
+		"/v1-cleat/plugin.wasm":            {"GET", false, false, false},
+		"/v1-cleat/readyz":                 {"GET", false, false, false},
+		"/v1-cleat/connect":                {"GET", false, false, false},
+		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false},
+		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false},
+		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false},
+		"/v1-cleat/client-network.crt":     {"POST", false, true, false},
+		"/v1-cleat/ui/":                    {"GET", true, false, true},
+		"/v1-cleat/ui/page.js":             {"GET", true, false, true},
+		"/v1-cleat/ui/page.css":            {"GET", true, false, true},
+		"/v1-cleat/ui/session":             {"POST", true, false, true},
+		"/v1-cleat/ui/stream":              {"GET", false, false, true},
 		"/v1-cleat/ui":                     {},
 		"/v1-cleat/ui/page.html":           {},
 		"/v1-cleat/ui/../config":           {},
@@ -210,6 +211,18 @@ func (w who) leaf(h *harness) *x509.Certificate {
 	return leaf
 }
 
+// wantTunnel is the answer to a member: the join token opens no tunnel, and the
+// certificate says whose it is.
+func wantTunnel(t *testing.T, h *harness, id who, header http.Header) int {
+	if id.header.Get("Authorization") != "" {
+		return http.StatusForbidden
+	}
+	if of, name := header.Get("Tunnel-Of"), id.leaf(h).Subject.CommonName; joinapi.NodeUser(of) != name {
+		t.Errorf("%q has the tunnel of node %q, want that of %s", id.name, of, name)
+	}
+	return http.StatusOK
+}
+
 // wantWatching is the answer to who would watch: only the certificate counts.
 func wantWatching(h *harness, id who) int {
 	if id.standing == admin {
@@ -228,7 +241,7 @@ func wantWatching(h *harness, id who) int {
 func TestTable(t *testing.T) {
 	expected := rows()
 	for _, to := range table() {
-		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) || r.tunnel != (to.who == nodes) ||
+		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) || (to.path == joinapi.PathConnect) != (to.who == nodes) ||
 			(to.who == watchers) != (r.page && !r.public) || (to.method == "POST") != (to.body > 0) {
 			t.Errorf("route %s %s is not what the test expects of it: %+v", to.method, to.path, r)
 		}
@@ -272,11 +285,8 @@ func TestTable(t *testing.T) {
 					if r.page && !r.public && w != http.StatusMethodNotAllowed {
 						w = wantWatching(h, id)
 					}
-					if r.tunnel && w == http.StatusOK && id.header.Get("Authorization") != "" {
-						w = http.StatusForbidden // the join token opens no tunnel
-					}
-					if r.tunnel && w == http.StatusOK && header.Get("Tunnel-Of") != strings.TrimPrefix(id.leaf(h).Subject.CommonName, "system:node:") {
-						t.Errorf("%s by %q: a tunnel of node %q", path, id.name, header.Get("Tunnel-Of"))
+					if path == joinapi.PathConnect && w == http.StatusOK {
+						w = wantTunnel(t, h, id, header)
 					}
 					if status != w {
 						t.Errorf("%s %s by %q over %s: %d, want %d: %s", method, path, id.name, protocol, status, w, body)
