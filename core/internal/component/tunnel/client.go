@@ -243,7 +243,7 @@ func (c *Client) connect(ctx context.Context, server string, opened func()) erro
 			if err != nil {
 				return nil, err
 			}
-			return wire{inner, c.limits.silence}, nil
+			return &wire{Conn: inner, silence: c.limits.silence}, nil
 		},
 		HandshakeTimeout: handshake, ReadBufferSize: maxWrite, WriteBufferSize: 2 * maxWrite, // one frame a message
 	}

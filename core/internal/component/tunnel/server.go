@@ -87,21 +87,23 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, node string) {
 			joinapi.WriteStatus(w, status, 0, reason.Error())
 		},
 	}
-	ws, err := upgrader.Upgrade(hijacked{w, s.limits.silence}, r, nil)
+	below := &wire{silence: s.limits.silence}
+	ws, err := upgrader.Upgrade(hijacked{w, below}, r, nil)
 	if err != nil {
 		s.serving.Done()
 		s.log.Debug("tunnel not opened", "node", node, "from", r.RemoteAddr, "error", err)
 		return
 	}
 	// The request ends here: those of the supervisor are counted, and bounded in time.
-	go s.keep(ctx, node, r.RemoteAddr, ws)
+	own := newSession(ws, nil, s.limits)
+	below.meter = own.metered
+	go s.keep(ctx, node, r.RemoteAddr, own)
 }
 
 // keep serves a node's tunnel until it ends. A newer one of the same node takes
 // its place, as the node knows best which of them works.
-func (s *Server) keep(ctx context.Context, node, from string, ws *websocket.Conn) {
+func (s *Server) keep(ctx context.Context, node, from string, own *session) {
 	defer s.serving.Done()
-	own := newSession(ws, nil, s.limits)
 	s.mu.Lock()
 	old := s.sessions[node]
 	s.sessions[node] = own
@@ -148,7 +150,7 @@ func (s *Server) Dial(ctx context.Context, network, address string) (net.Conn, e
 // hijacked gives the websocket a connection with the tunnel's deadlines.
 type hijacked struct {
 	http.ResponseWriter
-	silence time.Duration
+	wire *wire
 }
 
 func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -156,5 +158,10 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return wire{c, h.silence}, rw, nil
+	if n := rw.Reader.Buffered(); n > 0 {
+		_ = c.Close()
+		return nil, nil, fmt.Errorf("%d bytes came before the answer", n) // unmetered
+	}
+	h.wire.Conn = c
+	return h.wire, rw, nil
 }
