@@ -63,6 +63,7 @@ type Options struct {
 	ClusterDomain        string   // --cluster-domain
 	FlannelBackend       string   // --flannel-backend
 	FlannelIface         string   // --flannel-iface; empty = the link of the node's address
+	EgressSelectorMode   string   // --egress-selector-mode: one of the Egress constants
 
 	DatastoreEndpoint string // --datastore-endpoint; may hold a password
 

@@ -58,7 +58,7 @@ func k3sGeneral() []K3sFlag {
 		{Name: "flannel-ipv6-masq", Section: "Networking", Commands: Server, Standing: NotYet,
 			Why: "the network plugins are IPv4 only"},
 		{Name: "flannel-external-ip", Section: "Networking", Commands: Server, Standing: NotYet, Why: noAgents},
-		{Name: "egress-selector-mode", Section: "Networking", Commands: Server, Standing: NotYet, Why: noAgents},
+		{Name: "egress-selector-mode", Section: "Networking", Commands: Server},
 		{Name: "servicelb-namespace", Section: "Networking", Commands: Server, Standing: NotYet,
 			Why: "there is no load balancer for services", Instead: "deploy one, such as MetalLB or kube-vip"},
 	}

@@ -14,6 +14,14 @@ const (
 	DefaultWriteKubeconfig = "/etc/cleat/cleat.yaml"
 )
 
+// Values of --egress-selector-mode.
+const (
+	EgressAgent    = "agent"
+	EgressPod      = "pod"
+	EgressCluster  = "cluster"
+	EgressDisabled = "disabled"
+)
+
 // Headings of help and documentation, in the order they are shown in.
 const (
 	groupConfig     = "Configuration"
@@ -127,6 +135,10 @@ func networkOptions() []Option {
 		{Name: "flannel-iface", Group: groupNetwork, Value: "LINK", Found: "the link of the node's address", Commands: Server | Agent,
 			Help:  "Link that carries the traffic between nodes. The network plugin is told of it.",
 			field: text(func(o *Options) *string { return &o.FlannelIface })},
+
+		{Name: "egress-selector-mode", Group: groupNetwork, Value: "MODE", Default: EgressAgent, Commands: Server,
+			Help:  "What the API server reaches through the tunnels that agents open to it: agent (kubelets), pod or cluster (pods too), or disabled. With pod an agent lets it reach only pods of its own; with cluster any port of the agent, and all of --cluster-cidr.",
+			field: text(func(o *Options) *string { return &o.EgressSelectorMode })},
 
 		{Name: "datastore-endpoint", Group: groupDatastore, Value: "URL", Found: "SQLite in the data directory", Secret: true, Commands: Server,
 			Help:  "Where cluster state lives. It is handed to the datastore plugins; the first that claims it decides. Prefer CLEAT_DATASTORE_ENDPOINT or the config file if it holds a password.",

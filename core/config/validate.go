@@ -143,6 +143,9 @@ func (v *checker) components() {
 	if !slices.Contains([]string{"off", "faults", "decisions"}, c.PluginsCapture) {
 		v.bad("plugins-capture", c.PluginsCapture, "unknown; write off, faults or decisions")
 	}
+	if !slices.Contains([]string{EgressAgent, EgressPod, EgressCluster, EgressDisabled}, c.EgressSelectorMode) {
+		v.bad("egress-selector-mode", c.EgressSelectorMode, "unknown; write agent, pod, cluster or disabled")
+	}
 	for _, name := range []string{"flannel-backend", "cni"} {
 		value := c.FlannelBackend
 		if name == "cni" {

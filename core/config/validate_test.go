@@ -69,6 +69,8 @@ func TestValidate(t *testing.T) {
 		{"service-node-port-range", "1-70000", "write low-high"},
 		{"flannel-backend", "Host GW", "not a name"},
 		{"cni", "../evil", "not a name"},
+		{"egress-selector-mode", "pod", ""},
+		{"egress-selector-mode", "Pod", "write agent, pod, cluster or disabled"},
 
 		{"disable", "coredns,metrics-server", ""},
 		{"disable", "../coredns", "write the base name of its manifest"},

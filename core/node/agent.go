@@ -41,6 +41,13 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 	host := plugins.New(plugged.open, plugged.follow)
 	pluginsUnit := k.Add("plugins", host, joinUnit)
 
+	servers := func() ([]string, <-chan struct{}) { return []string{cfg.Server}, nil }
+	tunnels, err := newAgentTunnel(cfg, data, joined, servers, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	k.Add("tunnel", tunnels, joinUnit)
+
 	report := newReporter(cfg, started, k, serverstatus.Sources{
 		Datastore: func() (serverstatus.Datastore, bool) { return serverstatus.Datastore{}, false },
 		Plugins:   plugged.report,

@@ -32,7 +32,7 @@ import (
 
 // newAPIServer makes the API server's unit: its objects in the datastore, its
 // admission from the plugins, its requests from the supervisor.
-func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins extension.Admission, store *datastore.Component, super *supervisor.Supervisor, units func() []kernel.Status) (*apiserver.Component, error) {
+func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins extension.Admission, store *datastore.Component, super *supervisor.Supervisor, egress embedapiserver.Egress, units func() []kernel.Status) (*apiserver.Component, error) {
 	files := apiserverFiles(keys, data)
 	args, err := apiserver.Args(cfg, files)
 	if err != nil {
@@ -49,7 +49,7 @@ func newAPIServer(cfg *config.Config, data paths.Data, keys pki.Files, plugins e
 			Endpoints:          []string{datastore.Endpoint},
 			CompactionInterval: time.Duration(plan.Compaction.IntervalSeconds) * time.Second,
 			Kine:               plan.Driver == hostabi.DatastoreDriverKine,
-		}, super, unitChecks(units))
+		}, super, egress, unitChecks(units))
 	}), nil
 }
 

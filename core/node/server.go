@@ -78,6 +78,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		Status: func() serverstatus.Status { return all.report.Status() },
 		Events: func(ctx context.Context) ([]serverstatus.Event, error) { return told.Recent(ctx) },
 	})
+	tunnels := newServerTunnels(cfg, logger)
 	super := supervisor.New(supervisor.Options{
 		Config: cfg, CertFile: files.Serving.Cert, KeyFile: files.Serving.Key,
 		Version:      version.Kubernetes,
@@ -96,16 +97,17 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		Store:          func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
 		Units:          k.Status,
 		Page:           page,
+		Tunnel:         tunnels.serve,
 
 		NetworkLock: plugged.networkLock, NetworkPlugin: plugged.networkPlugin,
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
-	api, err := newAPIServer(cfg, data, files, host, store, super, k.Status)
+	api, err := newAPIServer(cfg, data, files, host, store, super, tunnels.egress, k.Status)
 	if err != nil {
 		return nil, nil, err
 	}
-	apiserverUnit := k.Add("apiserver", api, datastoreUnit, pluginsUnit, supervisorUnit)
+	apiserverUnit := k.Add("apiserver", api, append([]*kernel.Unit{datastoreUnit, pluginsUnit}, tunnels.add(k, supervisorUnit)...)...)
 
 	if !cfg.DisableScheduler {
 		run, standby, err := newScheduler(cfg, files, store)

@@ -77,6 +77,7 @@ func TestBootOrder(t *testing.T) {
 		{"pki", "bootstrap", "the authorities sign"},
 		{"supervisor", "pki", "it serves TLS"},
 		{"apiserver", "supervisor", "its requests come through that port"},
+		{"apiserver", "tunnel", "it dials nodes through it"},
 		{"apiserver", "datastore", "its objects are there"},
 		{"apiserver", "plugins", "no request passes unasked"},
 		{"scheduler", "apiserver", ""},
@@ -144,7 +145,13 @@ func TestDisabledUnits(t *testing.T) {
 		"disable-scheduler":        {"scheduler"},
 		"disable-cloud-controller": {"cloudcontroller"},
 		"disable-kube-proxy":       {"kubeproxy"},
+
+		"egress-selector-mode=disabled": {"tunnel"},
 	} {
+		flag, value, ok := strings.Cut(flag, "=")
+		if !ok {
+			value = "true"
+		}
 		var want []string
 		for _, unit := range all {
 			if !slices.Contains(without, unit) {
@@ -154,7 +161,7 @@ func TestDisabledUnits(t *testing.T) {
 		if len(want)+len(without) != len(all) {
 			t.Fatalf("the default server has not all of %v: %v", without, all)
 		}
-		if got := units(graphOf(t, map[string][]string{flag: {"true"}})); !slices.Equal(got, want) {
+		if got := units(graphOf(t, map[string][]string{flag: {value}})); !slices.Equal(got, want) {
 			t.Errorf("--%s: units %v, want %v", flag, got, want)
 		}
 	}

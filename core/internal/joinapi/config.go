@@ -27,6 +27,9 @@ type NodeConfig struct {
 	FlannelBackend       string   `json:"flannelBackend"`
 	DisableKubeProxy     bool     `json:"disableKubeProxy,omitempty"`
 	DisableNetworkPolicy bool     `json:"disableNetworkPolicy,omitempty"`
+	// EgressSelectorMode says what the server may ask of the node's tunnel; "" is of
+	// a server that takes none.
+	EgressSelectorMode string `json:"egressSelectorMode,omitempty"`
 
 	DisableCloudController bool `json:"disableCloudController,omitempty"` // nodes register without its taint
 }
@@ -77,6 +80,7 @@ func (c NodeConfig) check() error {
 	// These become names of plugins and arguments of programs.
 	for _, f := range []struct{ name, value string }{
 		{"version", c.Version}, {"cni", c.CNI}, {"flannelBackend", c.FlannelBackend}, {"serviceNodePortRange", c.ServiceNodePortRange},
+		{"egressSelectorMode", c.EgressSelectorMode},
 	} {
 		if len(f.value) > maxWord || strings.Trim(f.value, wordCharacters) != "" || strings.HasPrefix(f.value, "-") {
 			return fmt.Errorf("%s %.100q: want at most %d letters, digits and . + - _, not beginning with -", f.name, f.value, maxWord)

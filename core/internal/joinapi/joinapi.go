@@ -29,6 +29,7 @@ const (
 	PathPlugin          = Prefix + "plugin.wasm"   // GET ?sha256=<64 hex digits>: a plugin of that lock
 	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
 	PathToken           = Prefix + "token"         // PUT: Rotation, by who holds the servers' token; answers with advice
+	PathConnect         = Prefix + "connect"       // GET: a websocket, the node's tunnel; by its own certificate alone
 )
 
 // Request headers of the certificate paths. PathConfig takes those of name and password

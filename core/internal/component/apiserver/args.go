@@ -84,6 +84,10 @@ func Args(cfg *config.Config, f Files) ([]string, error) {
 		"tls-cert-file":                      f.Serving.Cert,
 		"tls-private-key-file":               f.Serving.Key,
 	}
+	if mode := cfg.EgressSelectorMode; mode == config.EgressPod || mode == config.EgressCluster {
+		// A tunnel leads to a pod; only kube-proxy knows a service's address.
+		args["enable-aggregator-routing"] = "true"
+	}
 	maps.Copy(args, authentication(cfg.KubeAPIServerArg, f.AuthenticationConfig))
 	ours := append(admission(cfg.KubeAPIServerArg), "--feature-gates="+withoutProgress)
 	return append(ours, componentargs.Merge(args, cfg.KubeAPIServerArg)...), nil

@@ -70,6 +70,20 @@ func TestArgs(t *testing.T) {
 	}
 }
 
+// A tunnel leads to pods, so services are resolved to them.
+func TestArgsOfEgress(t *testing.T) {
+	for mode, want := range map[string]bool{
+		config.EgressAgent: false, config.EgressDisabled: false, config.EgressPod: true, config.EgressCluster: true,
+	} {
+		cfg := testConfig()
+		cfg.EgressSelectorMode = mode
+		got, err := Args(cfg, testFiles())
+		if err != nil || slices.Contains(got, "--enable-aggregator-routing=true") != want {
+			t.Errorf("%s: %q, %v; want endpoints resolved: %t", mode, got, err, want)
+		}
+	}
+}
+
 func TestArgsRefusesWhatHasNoEffect(t *testing.T) {
 	for flag, instead := range foreign {
 		for _, arg := range []string{flag + "=x", "--" + flag + "=x", flag} {

@@ -1,6 +1,8 @@
 package kubelet
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +64,16 @@ func Configuration(cfg *config.Config, data paths.Data, criEndpoint, imageEndpoi
 		EnableDebuggingHandlers:   &yes,
 		EnableProfilingHandler:    &no,
 	}
+}
+
+// Port is where the kubelet listens for servers.
+func Port(cfg *config.Config) (uint16, error) {
+	text := componentargs.Value("port", servingDefaults(), cfg.KubeletArg)
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("--kubelet-arg port=%s: want a port number", text)
+	}
+	return uint16(n), nil
 }
 
 // Args are the arguments that have no place in the configuration.

@@ -137,3 +137,14 @@ func TestArgs(t *testing.T) {
 		})
 	}
 }
+
+func TestPort(t *testing.T) {
+	for args, want := range map[string]uint16{"": 10250, "max-pods=5": 10250, "port=10350": 10350, "port=0": 0, "port=http": 0, "port=70000": 0} {
+		cfg := &config.Config{}
+		cfg.KubeletArg = []string{args}
+		got, err := Port(cfg)
+		if got != want || (err != nil) != (want == 0) {
+			t.Errorf("%q: %d, %v; want %d", args, got, err, want)
+		}
+	}
+}

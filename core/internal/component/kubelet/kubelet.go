@@ -88,10 +88,14 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	})
 }
 
+func servingDefaults() map[string]string {
+	return map[string]string{"address": "0.0.0.0", "port": "10250"}
+}
+
 // servingAddress is where the kubelet answers the API server; it ends the process
 // when that is taken.
 func (c *Component) servingAddress() string {
-	defaults := map[string]string{"address": "0.0.0.0", "port": "10250"}
+	defaults := servingDefaults()
 	return net.JoinHostPort(componentargs.Value("address", defaults, c.cfg.KubeletArg), componentargs.Value("port", defaults, c.cfg.KubeletArg))
 }
 

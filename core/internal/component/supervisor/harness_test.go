@@ -144,6 +144,7 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 		servers: token.Token{Username: token.UserServer, Password: clusterPassword},
 		agents:  token.Token{Username: token.UserNode, Password: agentPassword},
 	}
+	cfg.EgressSelectorMode = config.EgressAgent
 	h.Supervisor = New(Options{
 		Config: cfg, CertFile: filepath.Join(dir, "s.crt"), KeyFile: filepath.Join(dir, "s.key"), Version: "v1.36.3+test",
 		Cluster: func() (*pki.Identity, error) { return id, nil },
@@ -191,7 +192,8 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 			Events:    func(context.Context) ([]serverstatus.Event, error) { return nil, nil },
 			StreamFor: time.Nanosecond, // for who reads a stream to its end
 		}),
-		Log: slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Tunnel: func(w http.ResponseWriter, _ *http.Request, node string) { w.Header().Set("Tunnel-Of", node) },
+		Log:    slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	h.local = func(remote, asked netip.Addr) bool {
 		return remote.IsLoopback() && (remote == asked || remote.Is6() || !asked.IsValid())

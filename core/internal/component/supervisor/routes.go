@@ -67,6 +67,7 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 		FlannelBackend:       s.Config.FlannelBackend,
 		DisableKubeProxy:     s.Config.DisableKubeProxy,
 		DisableNetworkPolicy: s.Config.DisableNetworkPolicy,
+		EgressSelectorMode:   s.Config.EgressSelectorMode,
 
 		DisableCloudController: s.Config.DisableCloudController,
 	}
@@ -105,6 +106,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if who, ok = a.admit(w, r); !ok {
 			return
 		}
+	}
+	if to.who == nodes && who.kind != node {
+		joinapi.WriteStatus(w, http.StatusForbidden, 0, to.path+" wants a node's own certificate, without the join token")
+		return
 	}
 	if to.who == servers && !mayRotate(w, who) {
 		return
@@ -190,6 +195,16 @@ func (a *api) servePlugin(w http.ResponseWriter, r *http.Request) {
 func (a *api) servePage(w http.ResponseWriter, r *http.Request)        { a.Page.ServeFile(w, r) }
 func (a *api) servePageSession(w http.ResponseWriter, r *http.Request) { a.Page.ServeSession(w, r) }
 func (a *api) servePageStream(w http.ResponseWriter, r *http.Request)  { a.Page.ServeStream(w, r) }
+
+// serveTunnel hands the connection on. The request ends with that, so it is none
+// of those that are counted at once.
+func (a *api) serveTunnel(w http.ResponseWriter, r *http.Request) {
+	if a.Tunnel == nil {
+		joinapi.WriteStatus(w, http.StatusNotFound, 0, "this server takes no tunnels (--egress-selector-mode "+a.Config.EgressSelectorMode+")")
+		return
+	}
+	a.Tunnel(w, r, a.certified(r).name)
+}
 
 // serveCertificate signs one of a node's certificates.
 func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {

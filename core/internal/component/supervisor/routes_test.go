@@ -223,7 +223,7 @@ func TestNodeConfig(t *testing.T) {
 	h := start(t)
 	_, body := h.do(request{path: joinapi.PathConfig, user: "node", password: clusterPassword})
 	got, err := joinapi.ParseNodeConfig([]byte(body))
-	if err != nil || got.CNI != "cni-flannel" || got.Version != "v1.36.3+test" {
+	if err != nil || got.CNI != "cni-flannel" || got.Version != "v1.36.3+test" || got.EgressSelectorMode != "agent" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -62,6 +62,9 @@ type Options struct {
 	// Page is what administrators watch the server on; it is set. Its streams end
 	// when Run does.
 	Page *statuspage.Page
+	// Tunnel takes over the request of a node that opens its tunnel; nil is a server
+	// that takes none.
+	Tunnel func(w http.ResponseWriter, r *http.Request, node string)
 	// NetworkLock is the lock of the plugin that decides the network, NetworkPlugin
 	// the wasm that it pins by this digest: what a node without a server runs.
 	NetworkLock   func() ([]byte, error)

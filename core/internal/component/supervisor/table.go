@@ -16,6 +16,7 @@ const (
 	members         // who holds the join token, and nodes with their certificate
 	self            // as members, but with a node's certificate only for that node
 	servers         // who holds the servers' token, and comes as user server
+	nodes           // nodes with their certificate
 	watchers        // administrators with their certificate, and sessions of the page
 )
 
@@ -45,6 +46,7 @@ func table() []route {
 		{joinapi.PathClientKubeProxy, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientNetwork, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathToken, http.MethodPut, servers, joinapi.MaxRotation, (*api).serveRotation},
+		{joinapi.PathConnect, http.MethodGet, nodes, 0, (*api).serveTunnel},
 		{statuspage.Prefix, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathScript, http.MethodGet, anyone, 0, (*api).servePage},
 		{statuspage.PathStyle, http.MethodGet, anyone, 0, (*api).servePage},

@@ -168,6 +168,7 @@ func rows() map[string]row {
 		"/v1-cleat/plugins.lock":           {"GET", false, false, false, false},
 		"/v1-cleat/plugin.wasm":            {"GET", false, false, false, false},
 		"/v1-cleat/readyz":                 {"GET", false, false, false, false},
+		"/v1-cleat/connect":                {"GET", false, false, false, false},
 		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false, false},
 		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false, false},
 		"/v1-cleat/client-kube-proxy.crt":  {"POST", false, true, false, false},
@@ -227,6 +228,27 @@ func want(r row, method string, s standing) int {
 	return http.StatusOK
 }
 
+// leaf is the identity's certificate.
+func (w who) leaf(h *harness) *x509.Certificate {
+	leaf, err := x509.ParseCertificate(w.cert.Certificate[0])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return leaf
+}
+
+// wantTunnel is the answer to a member: the join token opens no tunnel, and the
+// certificate says whose it is.
+func wantTunnel(t *testing.T, h *harness, id who, header http.Header) int {
+	if id.header.Get("Authorization") != "" {
+		return http.StatusForbidden
+	}
+	if of, name := header.Get("Tunnel-Of"), id.leaf(h).Subject.CommonName; joinapi.NodeUser(of) != name {
+		t.Errorf("%q has the tunnel of node %q, want that of %s", id.name, of, name)
+	}
+	return http.StatusOK
+}
+
 // wantWatching is the answer to who would watch: only the certificate counts.
 func wantWatching(h *harness, id who) int {
 	if id.standing == admin {
@@ -235,11 +257,7 @@ func wantWatching(h *harness, id who) int {
 	if id.cert == nil {
 		return http.StatusUnauthorized
 	}
-	leaf, err := x509.ParseCertificate(id.cert.Certificate[0])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: h.id.Client.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if _, err := id.leaf(h).Verify(x509.VerifyOptions{Roots: h.id.Client.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		return http.StatusUnauthorized
 	}
 	return http.StatusForbidden
@@ -249,7 +267,7 @@ func wantWatching(h *harness, id who) int {
 func TestTable(t *testing.T) {
 	expected := rows()
 	for _, to := range table() {
-		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) ||
+		if r := expected[to.path]; r.method != to.method || r.public != (to.who == anyone) || r.signs != (to.who == self) || r.page != strings.HasPrefix(to.path, statuspage.Prefix) || (to.path == joinapi.PathConnect) != (to.who == nodes) ||
 			(to.who == watchers) != (r.page && !r.public) || (to.who == servers) != r.rotate || (to.method == "POST" || to.method == "PUT") != (to.body > 0) {
 			t.Errorf("route %s %s is not what the test expects of it: %+v", to.method, to.path, r)
 		}
@@ -297,6 +315,9 @@ func TestTable(t *testing.T) {
 					w := want(r, method, id.standing)
 					if r.page && !r.public && w != http.StatusMethodNotAllowed {
 						w = wantWatching(h, id)
+					}
+					if path == joinapi.PathConnect && w == http.StatusOK {
+						w = wantTunnel(t, h, id, header)
 					}
 					if status != w {
 						t.Errorf("%s %s by %q over %s: %d, want %d: %s", method, path, id.name, protocol, status, w, body)

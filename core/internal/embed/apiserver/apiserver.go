@@ -14,8 +14,11 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/server/healthz"
+	"k8s.io/client-go/informers"
 	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	"k8s.io/kubernetes/plugin/pkg/admission/limitranger"
@@ -96,9 +99,17 @@ func (c Check) Check(*http.Request) error { return c.Probe() }
 
 var _ healthz.GroupedHealthChecker = Check{}
 
+// Egress dials kubelets and the endpoints of services and pods for the API server.
+type Egress interface {
+	// Follow is called once, before f is started.
+	Follow(f informers.SharedInformerFactory) error
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+}
+
 // Run serves on port until ctx is done. The handler is there before the server
-// is ready: readiness is what it answers to /readyz, where checks have a say.
-func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []Check) error {
+// is ready: readiness is what it answers to /readyz, where checks have a say. With
+// egress nil the API server dials for itself.
+func (s *Server) Run(ctx context.Context, store Datastore, port Port, egress Egress, checks []Check) error {
 	storage := &s.options.Etcd.StorageConfig
 	storage.Transport.ServerList = store.Endpoints
 	storage.Transport.TrustedCAFile = store.CAFile
@@ -119,6 +130,9 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 	config, err := apiserverapp.NewConfig(completed)
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
+	}
+	if err := divert(config, egress); err != nil {
+		return err
 	}
 	// Its own clients dial as soon as they exist, which is while the chain is
 	// built; a certificate they do not know would cost them a back-off.
@@ -163,6 +177,26 @@ func (s *Server) Run(ctx context.Context, store Datastore, port Port, checks []C
 	port.SetHandler(chain.GenericAPIServer.Handler)
 	defer port.SetHandler(nil)
 	return prepared.Run(ctx)
+}
+
+// divert makes egress dial for what upstream calls the egress type "cluster". It
+// comes after NewConfig and before CreateServerChain: webhooks read the dialer of
+// the proxy transport with each client they make; the aggregator, the proxy
+// subresources and the kubelets' client take theirs while the chain is built. An
+// egress selector of the operator's own goes before ours.
+func divert(config *apiserverapp.Config, egress Egress) error {
+	control := &config.KubeAPIs.ControlPlane
+	if egress == nil || control.Generic.EgressSelector != nil {
+		return nil
+	}
+	if err := egress.Follow(control.Extra.VersionedInformers); err != nil {
+		return fmt.Errorf("egress: %w", err)
+	}
+	control.Extra.ProxyTransport.DialContext = egress.Dial
+	config.KubeAPIs.Extra.KubeletClientConfig.Lookup = func(egressselector.NetworkContext) (utilnet.DialFunc, error) {
+		return egress.Dial, nil
+	}
+	return nil
 }
 
 // loopbackCertificate finds the certificate the chain made for its own clients.

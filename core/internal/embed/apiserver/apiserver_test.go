@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,7 +13,12 @@ import (
 
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/pkg/server/egressselector"
+	"k8s.io/client-go/informers"
 	certutil "k8s.io/client-go/util/cert"
+	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/pkg/controlplane"
+	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
 )
 
 var address = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 6443}
@@ -110,5 +116,56 @@ func TestLoopbackCertificate(t *testing.T) {
 	}
 	if want, err := tls.X509KeyPair(cert, key); err != nil || !slices.Equal(want.Certificate[0], got.Certificate[0]) {
 		t.Errorf("another certificate than the chain's (%v)", err)
+	}
+}
+
+// recorded is an egress that remembers what it was asked for.
+type recorded struct {
+	followed int
+	dialled  []string
+}
+
+func (r *recorded) Follow(informers.SharedInformerFactory) error { r.followed++; return nil }
+
+func (r *recorded) Dial(_ context.Context, _, address string) (net.Conn, error) {
+	r.dialled = append(r.dialled, address)
+	return nil, errors.New("this dials nothing")
+}
+
+// What upstream reads of the configuration to reach kubelets, pods and services
+// dials through the egress; an operator's own egress selector is left alone.
+func TestDivert(t *testing.T) {
+	configure := func() *apiserverapp.Config {
+		c := &apiserverapp.Config{KubeAPIs: &controlplane.Config{}}
+		c.KubeAPIs.ControlPlane.Generic = &genericapiserver.Config{}
+		c.KubeAPIs.ControlPlane.Extra.ProxyTransport = controlplaneapiserver.CreateProxyTransport()
+		return c
+	}
+	c, egress := configure(), &recorded{}
+	if err := divert(c, egress); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.KubeAPIs.ControlPlane.Extra.ProxyTransport.DialContext(t.Context(), "tcp", "pod:1"); err == nil {
+		t.Error("the proxy transport dials by itself")
+	}
+	dial, err := c.KubeAPIs.Extra.KubeletClientConfig.Lookup(egressselector.Cluster.AsNetworkContext())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(t.Context(), "tcp", "kubelet:2"); err == nil {
+		t.Error("the kubelets' client dials by itself")
+	}
+	if want := []string{"pod:1", "kubelet:2"}; !slices.Equal(egress.dialled, want) || egress.followed != 1 {
+		t.Errorf("dialled %q and followed %d times, want %q and once", egress.dialled, egress.followed, want)
+	}
+
+	c, egress = configure(), &recorded{}
+	c.KubeAPIs.ControlPlane.Generic.EgressSelector = egressselector.NewEgressSelectorWithMap(nil)
+	if err := divert(c, egress); err != nil || egress.followed != 0 || c.KubeAPIs.Extra.KubeletClientConfig.Lookup != nil {
+		t.Errorf("the operator's selector was replaced (%v)", err)
+	}
+	c = configure()
+	if err := divert(c, nil); err != nil || c.KubeAPIs.Extra.KubeletClientConfig.Lookup != nil {
+		t.Errorf("without an egress something was replaced (%v)", err)
 	}
 }
