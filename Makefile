@@ -30,6 +30,7 @@ ldflags := -s -w $(part_versions) -X $(module)/core/internal/version.Cleat=$(VER
 test_ldflags := -s -w $(part_versions)
 
 bundle := build/bundle
+upstream := build/upstream
 payload := core/internal/embed/payload/files
 
 ##@ Use
@@ -72,6 +73,15 @@ bench:
 .PHONY: bench-profile
 bench-profile: build test-images ## Show what a start of cleat and an idle server spend processor time and memory on (as root)
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 20m -count 1 -v -run TestProfile ./test/bench/cluster
+
+.PHONY: bench-nodes
+bench-nodes: build $(upstream)/hollow ## Measure what a node costs a server, with real nodes to 3 and hollow ones beyond, and what an agent needs (as root; HOLLOW=100 BENCH_JOINS=5)
+bench-nodes: export CLEAT_BENCH_HOLLOW := $(HOLLOW)
+bench-nodes: export CLEAT_BENCH_JOINS := $(BENCH_JOINS)
+bench-nodes: export CLEAT_BENCH_SETTLE := $(BENCH_SETTLE)
+bench-nodes: export CLEAT_BENCH_WINDOW := $(BENCH_WINDOW)
+bench-nodes:
+	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 2h -count 1 -v -run TestNodes ./test/bench/nodes
 
 .PHONY: bench-plugins
 bench-plugins: build golden ## Measure one policy as a plugin in each language, in CEL and as a webhook, side by side (as root)
@@ -253,8 +263,8 @@ $(suite)/images.tar: $(suite_specs) $(suite)/debian.tar $(addprefix $(suite)/,$(
 	@ln -sf /bin/busybox /bin/bash-static $(CURDIR)/$(bundle)/coredns $(CURDIR)/$(bundle)/pause $(suite)
 	$(pack) images -quick -o $@ -from $(suite) $(suite_specs)
 
-# Upstream's programs as they are, of the versions that cleat embeds, for the benchmark.
-upstream := build/upstream
+# Upstream's programs as they are, of the versions that cleat embeds, for the benchmark,
+# and hollow nodes out of their parts.
 upstream_module := test/bench/upstream
 kubernetes_programs := kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet
 upstream_programs := $(addprefix $(upstream)/,$(kubernetes_programs) containerd ctr etcd flannel kine)
@@ -262,12 +272,12 @@ upstream_programs := $(addprefix $(upstream)/,$(kubernetes_programs) containerd 
 .PHONY: upstream
 upstream: $(upstream_programs) ## Build upstream's programs, which the benchmark compares with
 
+$(upstream)/flannel $(upstream)/hollow: package = ./$(@F)
 $(addprefix $(upstream)/,$(kubernetes_programs)): package = k8s.io/kubernetes/cmd/$(@F)
 $(upstream)/containerd $(upstream)/ctr: package = github.com/containerd/containerd/v2/cmd/$(@F)
 $(upstream)/etcd: package = go.etcd.io/etcd/server/v3
-$(upstream)/flannel: package = ./flannel
 $(upstream)/kine: package = github.com/k3s-io/kine
-$(upstream_programs): $(call module_files,$(upstream_module)) build/toolchain
+$(upstream_programs) $(upstream)/hollow: $(call module_files,$(upstream_module)) build/toolchain
 	cd $(upstream_module) && go build -ldflags '$(test_ldflags)' -o $(CURDIR)/$@ $(package)
 	@touch $@
 
