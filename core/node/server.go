@@ -18,6 +18,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
+	"github.com/cleat-dev/cleat/core/internal/component/noderole"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -164,6 +165,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	if !cfg.DisableCloudController {
 		k.Add("cloudcontroller", cloudcontroller.New(cfg, files.Deployer, files.CloudController, embedcloud.Run, logger), apiserverUnit)
 	}
+	k.Add("servicelb", newServiceLB(cfg, files, store, logger), apiserverUnit)
 	deploy := deployer.New(cfg, data, host, files.Deployer, logger)
 	k.Add("deployer", deploy, apiserverUnit, pluginsUnit)
 	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
@@ -178,6 +180,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	if cfg.DisableAgent {
 		return k, all, nil
 	}
+	k.Add("noderole", noderole.New(cfg.NodeName, files.Deployer), apiserverUnit)
 	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
 		plugins: pluginsUnit, server: supervisorUnit,
 		cni:       host,

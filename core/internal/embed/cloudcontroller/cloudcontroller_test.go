@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -80,7 +81,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	synced, done := make(chan struct{}), make(chan error, 1)
 	config := &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
-	go func() { done <- Run(ctx, config, "n", nil, func() { close(synced) }) }()
+	go func() { done <- Run(ctx, config, "n", nil, slog.New(slog.DiscardHandler), func() { close(synced) }) }()
 
 	deadline := time.After(20 * time.Second)
 	receive(t, deadline, "the nodes to be known", synced)
