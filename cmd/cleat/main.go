@@ -19,6 +19,7 @@ func main() {
 	bundle := node.EmbeddedBundle()
 	os.Exit(cli.Main(cli.Programs{
 		Server:  node.RunServer,
+		Agent:   node.RunAgent,
 		Kubectl: node.Kubectl,
 		Ctr:     node.Ctr,
 		Crictl:  node.Crictl,

@@ -25,6 +25,8 @@ import (
 type Programs struct {
 	// Server runs a server until ctx is done. The Config is complete and valid.
 	Server func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
+	// Agent is the same for a node that joins a server.
+	Agent func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
 	// Kubectl, Ctr and Crictl get the arguments after the program's name and
 	// return the exit code. They use the process's standard streams.
 	Kubectl, Ctr, Crictl func(args []string) int
@@ -117,6 +119,9 @@ that program.`,
 	}
 	if a.programs.Server != nil {
 		add(cluster, a.serverCommand())
+	}
+	if a.programs.Agent != nil {
+		add(cluster, a.agentCommand())
 	}
 	add(cluster, a.statusCommand())
 	add(cluster, a.uiCommand())

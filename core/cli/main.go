@@ -141,6 +141,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		given := unknown.GetSpecifiedName()
+		if o, ok := optionOf(given); ok && takesOptions(cmd) {
+			return fmt.Errorf("--%s is an option of `cleat %s` only", o.Name, map[config.Command]string{config.Server: "server", config.Agent: "agent"}[o.Commands])
+		}
 		if unknown.GetSpecifiedShortnames() != "" {
 			if f, ok := config.FindK3sFlag(given); ok && takesOptions(cmd) {
 				return fmt.Errorf("unknown flag -%s, k3s's --%s: %s", given, f.Name, f.Explain(given))
@@ -166,6 +169,16 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
 	}
 	return hinted{err, hint}
+}
+
+// optionOf finds an option by its name or letter.
+func optionOf(given string) (config.Option, bool) {
+	for _, o := range config.Table() {
+		if o.Name == given || o.Short == given {
+			return o, true
+		}
+	}
+	return config.Option{}, false
 }
 
 // takesOptions tells whether a command has the options of a server.

@@ -28,24 +28,49 @@ process until a signal ends it. The first SIGINT or SIGTERM stops it in order
 and leaves the pods running; the second ends it at once.`,
 		Args: noArgs,
 	}
-	flags := addOptions(cmd, config.Server, true)
-	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { optionsHelp(cmd, config.Server) })
+	return a.runCommand(cmd, nodeCommand{config.Server, config.Load, a.programs.Server})
+}
+
+func (a *app) agentCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run a node that joins the cluster of a server",
+		Long: `Run a node in this process until a signal ends it. It joins the cluster of the
+server that --server names with the token that the server has in its node-token
+file, /var/lib/cleat/server/node-token. The first SIGINT or SIGTERM stops it in
+order and leaves the pods running; the second ends it at once.`,
+		Args: noArgs,
+	}
+	return a.runCommand(cmd, nodeCommand{config.Agent, config.LoadAgent, a.programs.Agent})
+}
+
+// nodeCommand is what the two commands that run a node differ in.
+type nodeCommand struct {
+	of   config.Command
+	load func(flags map[string][]string, environ []string) (*config.Config, error)
+	run  func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
+}
+
+// runCommand completes a command that runs a node.
+func (a *app) runCommand(cmd *cobra.Command, n nodeCommand) *cobra.Command {
+	flags := addOptions(cmd, n.of, true)
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { optionsHelp(cmd, n.of) })
 	if err := cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions(
 		[]string{logging.FormatAuto, logging.FormatText, logging.FormatJSON}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		cmd.PrintErrln(err) // the flag is a row of the table
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, flags) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, n, flags) }
 	return cmd
 }
 
-func (a *app) serve(cmd *cobra.Command, flags given) error {
+func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 	environ := a.environ()
-	cfg, err := config.Load(flags, environ)
+	cfg, err := n.load(flags, environ)
 	if err == nil {
 		err = cfg.Validate()
 	}
 	if err != nil {
-		return hinted{err, "`cleat server --help` explains each option"}
+		return hinted{err, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())}
 	}
 	out, closeLog, err := logOutput(&cfg.Options, cmd.ErrOrStderr())
 	if err != nil {
@@ -57,9 +82,9 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 		out = view
 	}
 	log := logging.New(out, cfg.LogFormat, cfg.Debug)
-	a.hideSecrets(flags, log)
+	a.hideSecrets(cmd.Name(), flags, log)
 	if a.euid() != 0 {
-		return hinted{errors.New("a server must run as root"), "try `sudo cleat server`"}
+		return hinted{errors.New("a node must run as root"), fmt.Sprintf("try `sudo %s`", cmd.CommandPath())}
 	}
 	unknown := config.UnknownEnv(environ)
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
@@ -67,6 +92,9 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 	}
 	for _, line := range config.ForeignEnv(environ) {
 		log.Warn(line)
+	}
+	for _, where := range cfg.Foreign() {
+		log.Info("an option of a server, left alone", "where", where)
 	}
 	err = a.untilSignal(cmd.Context(), log, func(ctx context.Context) error {
 		if err := a.detect(ctx, cfg); err != nil {
@@ -82,10 +110,10 @@ func (a *app) serve(cmd *cobra.Command, flags given) error {
 		if view != nil {
 			defer a.showBoot(ctx, view)()
 		}
-		return a.programs.Server(ctx, cfg, log)
+		return n.run(ctx, cfg, log)
 	})
 	if err != nil && cfg.LogFile != "" {
-		log.Error("the server has ended", "err", err) // it goes to standard error anyway
+		log.Error("the node has ended", "err", err) // it goes to standard error anyway
 	}
 	return err
 }
@@ -108,9 +136,9 @@ func logOutput(o *config.Options, stderr io.Writer) (w io.Writer, closeLog func(
 }
 
 // hideSecrets keeps secrets from those who may list processes or are started
-// by this one, and makes the process list show "cleat server". Both are best
+// by this one, and makes the process list show the bare command. Both are best
 // effort: the secrets were visible until now.
-func (a *app) hideSecrets(flags given, log *slog.Logger) {
+func (a *app) hideSecrets(command string, flags given, log *slog.Logger) {
 	var variables []string
 	onCommandLine := false
 	for _, o := range config.Table() {
@@ -123,7 +151,7 @@ func (a *app) hideSecrets(flags given, log *slog.Logger) {
 			log.Debug("variable stays visible to child processes", "variable", o.Env(), "err", err)
 		}
 	}
-	if err := a.setTitle("server", variables); err != nil {
+	if err := a.setTitle(command, variables); err != nil {
 		level := slog.LevelDebug
 		if onCommandLine {
 			level = slog.LevelWarn

@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,8 +33,14 @@ func (o *Options) ServerURL() string {
 // result has the variable's form, commas between.
 func (c *Config) NoProxy(given ...string) string {
 	list := split(given, ",")
-	own := slices.Concat([]string{"localhost", "127.0.0.0/8", "::1", ".svc", "." + c.ClusterDomain},
-		c.ClusterCIDR, c.ServiceCIDR, c.NodeIP, []string{c.NodeName, c.AdvertiseAddress})
+	own := []string{"localhost", "127.0.0.0/8", "::1", ".svc"}
+	if c.ClusterDomain != "" {
+		own = append(own, "."+c.ClusterDomain)
+	}
+	own = slices.Concat(own, c.ClusterCIDR, c.ServiceCIDR, c.NodeIP, []string{c.NodeName, c.AdvertiseAddress})
+	if server, err := url.Parse(c.Server); err == nil {
+		own = append(own, server.Hostname())
+	}
 	for _, name := range own {
 		if name != "" && !slices.Contains(list, name) {
 			list = append(list, name)

@@ -12,8 +12,18 @@ type Config struct {
 	Options
 	Host Host
 
+	command Command           // whose options were loaded
 	origins map[string]string // option name -> where its value came from
+	foreign []string          // the other command's keys in the config files, with where each stands
 }
+
+// IsAgent reports whether this is the configuration of a node without a server.
+// What the cluster decides is empty in it, until InCluster.
+func (c *Config) IsAgent() bool { return c.command == Agent }
+
+// Foreign lists the keys of the config files that are options of a server only
+// and were left alone for an agent, each with where it stands.
+func (c *Config) Foreign() []string { return c.foreign }
 
 // Options is what an operator chooses, one field for each row of the option
 // table; flags, CLEAT_… variables and config file keys all write here.
@@ -31,6 +41,7 @@ type Options struct {
 	HTTPSListenPort     int      // --https-listen-port
 	AdvertiseAddress    string   // --advertise-address; Detect fills it from NodeIP
 	TLSSAN              []string // --tls-san
+	Server              string   // --server: https://host:port of the server that an agent joins
 	Token               string   // --token; secret
 	TokenFile           string   // --token-file; Detect reads it into Token
 	WriteKubeconfig     string   // --write-kubeconfig

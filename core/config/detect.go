@@ -78,7 +78,7 @@ func (c *Config) detect(ctx context.Context, m machine) error {
 		step(c.detectCgroups(m))
 		c.detectResolvConf(m)
 	}
-	if c.PluginsDir == "" {
+	if c.PluginsDir == "" && !c.IsAgent() {
 		c.PluginsDir = paths.Data(c.DataDir).Plugins()
 		c.found("plugins-dir")
 	}
@@ -160,6 +160,9 @@ func (c *Config) detectAddresses(m machine) error {
 	if err != nil {
 		return nil // Validate says so, with the way out
 	}
+	if c.IsAgent() {
+		return nil
+	}
 	if c.AdvertiseAddress == "" {
 		c.AdvertiseAddress = first.String()
 		c.found("advertise-address")
@@ -171,9 +174,23 @@ func (c *Config) detectAddresses(m machine) error {
 	return nil
 }
 
-// chooseNodeIP takes the first address of each family the cluster has.
+// chooseNodeIP takes the first address of each family the cluster has. An agent
+// does not know these yet, and takes what there is.
 func (c *Config) chooseNodeIP(taken []netip.Addr) error {
 	var chosen []string
+	if c.IsAgent() {
+		for _, six := range []bool{false, true} {
+			if addr, ok := firstOf(c.Host.Addresses, six); ok {
+				chosen = append(chosen, addr.String())
+			}
+		}
+		if len(chosen) == 0 {
+			return errors.New("no address for this node: no interface that is up has a global address; configure an address, or give one with --node-ip")
+		}
+		c.NodeIP = chosen
+		c.found("node-ip")
+		return nil
+	}
 	for _, six := range c.families() {
 		addr, ok := firstOf(c.Host.Addresses, six)
 		if !ok {

@@ -113,8 +113,7 @@ func TestForeignEnv(t *testing.T) {
 		"CONTAINERD_HTTPS_PROXY is a variable of k3s and is not read; containerd runs in this process, so set HTTPS_PROXY",
 		"K3S_KUBECONFIG_MODE is a variable of k3s and is not read; set CLEAT_WRITE_KUBECONFIG_MODE",
 		"K3S_TOKEN is a variable of k3s and is not read; set CLEAT_TOKEN",
-		"K3S_URL is a variable of k3s and is not read: k3s has it, cleat does not yet: " +
-			"there are no nodes on other machines, and servers do not join each other; servers with one --datastore-endpoint and one --token are one cluster",
+		"K3S_URL is a variable of k3s and is not read; set CLEAT_SERVER",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -13,7 +13,7 @@ const (
 	originDetected = "detected"
 )
 
-// Load fills Options from the sources, the strongest first: flags, CLEAT_…
+// Load fills Options for a server from the sources, the strongest first: flags, CLEAT_…
 // variables, the files of config.yaml.d in alphabetical order (later ones
 // win), config.yaml, defaults. The values of a list replace those of a weaker
 // source as a whole, except that a config file's "key+" appends to what
@@ -24,7 +24,18 @@ const (
 // everything that is wrong, each naming the source and the way out; nothing
 // that needs the machine is checked yet, see Detect and Validate.
 func Load(flags map[string][]string, environ []string) (*Config, error) {
-	l := loader{table: Table(), byName: make(map[string]Option), c: &Config{origins: make(map[string]string)}}
+	return loadFor(Server, flags, environ)
+}
+
+// LoadAgent is Load for an agent: options of a server have no default, their
+// variables do not count, and their keys in a config file, which a server may have
+// written on the same machine, are left alone; see Foreign.
+func LoadAgent(flags map[string][]string, environ []string) (*Config, error) {
+	return loadFor(Agent, flags, environ)
+}
+
+func loadFor(command Command, flags map[string][]string, environ []string) (*Config, error) {
+	l := loader{table: Table(), byName: make(map[string]Option), c: &Config{command: command, origins: make(map[string]string)}}
 	env := make(map[string]string, len(environ))
 	for _, kv := range environ {
 		if k, v, ok := strings.Cut(kv, "="); ok && v != "" {
@@ -33,7 +44,7 @@ func Load(flags map[string][]string, environ []string) (*Config, error) {
 	}
 	for _, o := range l.table {
 		l.byName[o.Name] = o
-		if o.Default != "" {
+		if o.Default != "" && o.Commands&command != 0 {
 			l.set(o, []string{o.Default}, originDefault)
 		}
 	}
@@ -44,13 +55,16 @@ func Load(flags map[string][]string, environ []string) (*Config, error) {
 		l.files(l.c.ConfigFile, named)
 	}
 	for _, o := range l.table {
-		if o.Name != "config" {
+		if o.Name != "config" && o.Commands&command != 0 {
 			l.source(o, flags, env)
 		}
 	}
 	for name := range flags {
-		if _, ok := l.byName[name]; !ok {
+		switch o, ok := l.byName[name]; {
+		case !ok:
 			l.fail(fmt.Errorf("unknown flag --%s%s", name, l.advice("--", name)))
+		case o.Commands&command == 0:
+			l.fail(fmt.Errorf("--%s is no option of %s", name, map[Command]string{Server: "a server", Agent: "an agent"}[command]))
 		}
 	}
 	if err := errors.Join(l.errs...); err != nil {
@@ -113,6 +127,10 @@ func (l *loader) files(configFile string, named bool) {
 			switch {
 			case !ok:
 				l.fail(fmt.Errorf("%s: unknown key %q%s", where, e.key, l.advice("", e.key)))
+			case o.Commands&l.c.command == 0 && l.c.IsAgent():
+				l.c.foreign = append(l.c.foreign, where+" "+o.Name)
+			case o.Commands&l.c.command == 0:
+				l.fail(fmt.Errorf("%s: %q is an option of an agent; leave it out for a server", where, e.key))
 			case o.Name == "config":
 				l.fail(fmt.Errorf("%s: \"config\" cannot be set in a config file; use --config or %s", where, o.Env()))
 			case o.Kind() != List && e.append:

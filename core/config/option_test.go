@@ -13,7 +13,7 @@ const contract = `config debug data-dir bind-address https-listen-port advertise
 write-kubeconfig write-kubeconfig-mode cluster-cidr service-cidr service-node-port-range cluster-dns cluster-domain
 flannel-backend datastore-endpoint disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-agent
 kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg kube-proxy-arg node-name node-ip
-node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
+server node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
 plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
 protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
 default-runtime nonroot-devices disable-default-registry-endpoint node-external-ip node-internal-dns node-external-dns
@@ -59,7 +59,7 @@ func TestTableCoversOptions(t *testing.T) {
 			t.Errorf("-%s is both --%s and --%s", o.Short, other, o.Name)
 		}
 		short[o.Short] = o.Name
-		if o.Help == "" || o.Group == "" || o.Commands&Server == 0 || o.Kind() != Toggle && o.Value == "" {
+		if o.Help == "" || o.Group == "" || o.Commands == 0 || o.Kind() != Toggle && o.Value == "" {
 			t.Errorf("row %s is incomplete: %+v", o.Name, o)
 		}
 		if o.Name != strings.ToLower(o.Name) || o.Env() != "CLEAT_"+strings.ToUpper(strings.ReplaceAll(o.Name, "-", "_")) {

@@ -3,11 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
 // Validate checks what Load and Detect have filled. The error joins one
@@ -18,9 +21,19 @@ import (
 func (c *Config) Validate() error {
 	v := checker{c: c}
 	v.general()
-	v.listener()
-	v.networks()
-	v.components()
+	if c.IsAgent() {
+		v.joining()
+	} else {
+		v.kubeconfig()
+		v.listener()
+		v.networks()
+		v.components()
+	}
+	for _, o := range Table() {
+		if o.Group == groupArguments {
+			v.arguments(o)
+		}
+	}
 	if !c.DisableAgent {
 		v.node()
 	}
@@ -62,6 +75,29 @@ func (v *checker) general() {
 	} else if len(c.Token) > maxToken {
 		v.bad("token", "", "is longer than %d bytes", maxToken)
 	}
+}
+
+// joining checks what an agent needs of a server.
+func (v *checker) joining() {
+	c := v.c
+	if c.Token == "" && c.TokenFile == "" {
+		v.bad("token", "", "is missing; a server has it in %s, give it with --token-file or %s", paths.Data(DefaultDataDir).NodeToken(), envPrefix+"TOKEN")
+	}
+	const form = "write https://HOST:6443 with the name or address of a server"
+	u, err := url.Parse(c.Server)
+	switch {
+	case c.Server == "":
+		v.bad("server", "", "is missing; "+form)
+	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		v.bad("server", shortened(c.Server), "not a server's URL; "+form)
+	case u.Port() == "":
+		v.bad("server", c.Server, "has no port; "+form)
+	}
+}
+
+// kubeconfig checks where the administrator's kubeconfig goes.
+func (v *checker) kubeconfig() {
+	c := v.c
 	if c.WriteKubeconfig == "" {
 		v.bad("write-kubeconfig", "", "is empty; name a file, or leave the flag out for %s", DefaultWriteKubeconfig)
 	}
@@ -93,11 +129,6 @@ func (v *checker) components() {
 		}
 		if !isWord(value) {
 			v.bad(name, value, "not a name; write small letters, digits and dashes")
-		}
-	}
-	for _, o := range Table() {
-		if o.Group == groupArguments {
-			v.arguments(o)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (v *checker) nodeIPs() {
 		addrs = append(addrs, a)
 	}
 	for _, six := range c.families() {
-		if _, ok := firstOf(addrs, six); !ok {
+		if _, ok := firstOf(addrs, six); !ok && len(c.ClusterCIDR) > 0 {
 			v.bad("node-ip", strings.Join(c.NodeIP, ","), "has no address of a family that --cluster-cidr %s has; give one for each",
 				strings.Join(c.ClusterCIDR, ","))
 			break

@@ -14,7 +14,7 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// announce says, once, that the server is ready: every unit was and, where
+// announce says, once, that the server or agent is ready: every unit was and, where
 // there is a node, the API calls it Ready. stop waits for the announcer to end.
 func announce(ctx context.Context, k *kernel.Kernel, cfg *config.Config, started time.Time, logger *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -27,7 +27,11 @@ func announce(ctx context.Context, k *kernel.Kernel, cfg *config.Config, started
 		if !cfg.DisableAgent && kernel.Poll(ctx, 100*time.Millisecond, func(ctx context.Context) error { return nodeReady(ctx, cfg) }) != nil {
 			return
 		}
-		logger.Info(fmt.Sprintf("ready in %.1f s", time.Since(started).Seconds()), "next", "cleat kubectl get nodes")
+		next := "cleat kubectl get nodes"
+		if cfg.IsAgent() {
+			next = "cleat status" // kubectl has no administrator's identity here
+		}
+		logger.Info(fmt.Sprintf("ready in %.1f s", time.Since(started).Seconds()), "next", next)
 	}()
 	return func() {
 		cancel()

@@ -2,8 +2,8 @@ package node
 
 import (
 	"flag"
+	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,47 +12,49 @@ import (
 
 const (
 	architecture = "../../ARCHITECTURE.md"
-	graphBegin   = "<!-- Generated from core/node; go test ./core/node -run TestArchitecture -update writes it. -->\n```mermaid\n"
+	graphBegin   = "<!-- Generated from core/node, %s; go test ./core/node -run TestArchitecture -update writes it. -->\n```mermaid\n"
 	graphEnd     = "```\n<!-- End of what is generated. -->\n"
 )
 
-var update = flag.Bool("update", false, "write the generated graph")
+var update = flag.Bool("update", false, "write the generated graphs")
 
-// TestArchitecture holds the picture in ARCHITECTURE.md to the boot order of a
-// server with the defaults.
+// TestArchitecture holds the pictures in ARCHITECTURE.md to the boot orders of a
+// server and an agent with the defaults.
 func TestArchitecture(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		of   string
+		load func(flags map[string][]string, environ []string) (*config.Config, error)
+	}{{"a server", config.Load}, {"an agent", config.LoadAgent}} {
+		cfg, err := c.load(map[string][]string{"config": {os.DevNull}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		graph, err := Graph(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compareGraph(t, fmt.Sprintf(graphBegin, c.of), graph.Mermaid())
 	}
-	cfg, err := config.Load(map[string][]string{"config": {empty}}, nil)
-	if err == nil {
-		err = cfg.Validate()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	graph, err := Graph(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+}
+
+func compareGraph(t *testing.T, begin, want string) {
+	t.Helper()
 	content, err := os.ReadFile(architecture)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, found := strings.Cut(string(content), graphBegin)
+	before, rest, found := strings.Cut(string(content), begin)
 	old, after, closed := strings.Cut(rest, graphEnd)
 	if !found || !closed {
-		t.Fatalf("%s has not the lines around the graph:\n%s…\n%s", architecture, graphBegin, graphEnd)
+		t.Fatalf("%s has not the lines around the graph:\n%s…\n%s", architecture, begin, graphEnd)
 	}
-	want := graph.Mermaid()
 	if old == want {
 		return
 	}
 	if !*update {
 		t.Fatalf("%s shows another graph than the code has; run go test ./core/node -run TestArchitecture -update. The code's:\n%s", architecture, want)
 	}
-	if err := os.WriteFile(architecture, []byte(before+graphBegin+want+graphEnd+after), 0o644); err != nil {
+	if err := os.WriteFile(architecture, []byte(before+begin+want+graphEnd+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,16 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
-// lockNode keeps a second server off the data directory, whose database and
-// containers both would write, and off this machine, whose sockets, network and
+// lockNode keeps a second server or agent off the data directory, dir being its
+// half of it, whose database and containers both would write, and off this machine, whose sockets, network and
 // service rules there is one set of. The kernel drops the locks with the
 // process, however it ends.
-func lockNode(ctx context.Context, data paths.Data, runDir string) (unlock func(), err error) {
-	unlockData, err := lockDir(ctx, data.Server(), "on "+string(data))
+func lockNode(ctx context.Context, dir, runDir string) (unlock func(), err error) {
+	unlockData, err := lockDir(ctx, dir, "on "+filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +74,11 @@ func takeLock(ctx context.Context, f *os.File, where string) error {
 		pid := holder(f)
 		switch {
 		case pid == 0:
-			return fmt.Errorf("another cleat server runs %s; stop it first", where)
+			return fmt.Errorf("cleat runs %s already; stop it first", where)
 		case lives(pid):
-			return fmt.Errorf("another cleat server runs %s (process %d); stop it first", where, pid)
+			return fmt.Errorf("cleat runs %s already (process %d); stop it first", where, pid)
 		case time.Now().After(deadline):
-			return fmt.Errorf("the cleat server that ran %s (process %d) has ended, and a program that it started still holds the lock; `fuser %s` names it, end it and start again", where, pid, f.Name())
+			return fmt.Errorf("the cleat that ran %s (process %d) has ended, and a program that it started still holds the lock; `fuser %s` names it, end it and start again", where, pid, f.Name())
 		}
 		select {
 		case <-pause.C:

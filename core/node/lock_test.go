@@ -17,7 +17,7 @@ import (
 
 func TestLockNode(t *testing.T) {
 	data, run := paths.Data(t.TempDir()), t.TempDir()
-	unlock, err := lockNode(t.Context(), data, run)
+	unlock, err := lockNode(t.Context(), data.Server(), run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,15 +27,15 @@ func TestLockNode(t *testing.T) {
 		run  string
 		want string
 	}{
-		{"same data directory", data, t.TempDir(), "runs on " + string(data) + " (process "},
-		{"same machine", paths.Data(t.TempDir()), run, "runs on this machine (process "},
+		{"same data directory", data, t.TempDir(), "runs on " + string(data) + " already (process "},
+		{"same machine", paths.Data(t.TempDir()), run, "runs on this machine already (process "},
 	} {
-		if _, err := lockNode(t.Context(), tt.data, tt.run); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := lockNode(t.Context(), tt.data.Server(), tt.run); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
 	}
 	unlock()
-	if unlock, err = lockNode(t.Context(), data, run); err != nil {
+	if unlock, err = lockNode(t.Context(), data.Server(), run); err != nil {
 		t.Fatalf("after unlock: %v", err)
 	}
 	unlock()
@@ -64,10 +64,10 @@ func TestLockOfTheDead(t *testing.T) {
 	file.Close()
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := lockNode(stopped, data, run); !errors.Is(err, context.Canceled) {
+	if _, err := lockNode(stopped, data.Server(), run); !errors.Is(err, context.Canceled) {
 		t.Errorf("a stop while it waits: got %v", err)
 	}
-	unlock, err := lockNode(t.Context(), data, run)
+	unlock, err := lockNode(t.Context(), data.Server(), run)
 	if err != nil {
 		t.Fatal(err)
 	}

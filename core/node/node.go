@@ -25,20 +25,18 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/extract"
 	"github.com/cleat-dev/cleat/core/internal/paths"
-	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
 // nodeNeeds is what a node's units get from outside the node.
 type nodeNeeds struct {
-	serverURL func() (string, error)
-	token     func() (token.Token, error) // to join with
-	cni       extension.CNI
+	join     *join.Join
+	joinUnit *kernel.Unit
+	cni      extension.CNI
 	// deploy takes the manifests of a network plan; nil where no deployer runs.
 	deploy  func(ctx context.Context, manifests []hostabi.PlanManifest) error
 	plugins *kernel.Unit // cni may be asked
-	server  *kernel.Unit // the server may be joined
 }
 
 // addNode adds the units that make this machine a node of the cluster. They
@@ -74,62 +72,64 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		Payload:  []images.Payload{{Name: archive.Name, Digest: archive.Digest, Open: archive.Open}},
 	}, containerdUnit)
 
-	joined := join.New(join.Options{
-		Config: cfg, Data: data, Log: logger,
-		Server:       needs.serverURL,
-		Token:        needs.token,
-		PasswordFile: paths.NodePassword,
-	})
-	joinUnit := k.Add("join", joined, needs.server)
-
-	kubeletArgs := kubelet.Args(cfg, data)
-	newKubelet := func(cluster kubelet.Cluster) (*embedkubelet.Kubelet, error) {
-		return embedkubelet.New(kubelet.Configuration(cfg, data, cluster, containerd.Endpoint(cfg), containerd.ImageEndpoint(cfg)), kubeletArgs)
+	// What the cluster decides is known once the node has joined.
+	inCluster := func() (*config.Config, error) {
+		cluster, err := needs.join.NodeConfig()
+		if err != nil {
+			return nil, err
+		}
+		return cfg.InCluster(cluster)
 	}
-	if _, err := newKubelet(kubelet.Cluster{}); err != nil {
+	newKubelet := func(cfg *config.Config) (*embedkubelet.Kubelet, error) {
+		return embedkubelet.New(kubelet.Configuration(cfg, data, containerd.Endpoint(cfg), containerd.ImageEndpoint(cfg)), kubelet.Args(cfg, data))
+	}
+	if _, err := newKubelet(cfg); err != nil {
 		return err
 	}
 	kubeletUnit := k.Add("kubelet", kubelet.New(cfg, data, func(ctx context.Context) error {
-		cluster, err := joined.NodeConfig()
+		cfg, err := inCluster()
 		if err != nil {
 			return err
 		}
-		program, err := newKubelet(kubelet.Cluster{DNS: cluster.ClusterDNS, Domain: cluster.ClusterDomain})
+		program, err := newKubelet(cfg)
 		if err != nil {
 			return err
 		}
 		return program.Run(ctx)
-	}), joinUnit, containerdUnit, imagesUnit)
+	}), needs.joinUnit, containerdUnit, imagesUnit)
 
 	k.Add("nodefacts", nodefacts.New(cfg, data.Kubeconfig("kubelet"), logger), kubeletUnit) // it writes on the Node
 
 	k.Add("network", &network.Component{
-		Config: cfg, Data: data, Log: logger,
+		Config: cfg, InCluster: inCluster, Data: data, Log: logger,
 		CNI: needs.cni, ProxyMode: kubeproxy.Mode(cfg), Deploy: needs.deploy,
 		Flannel: flannelDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
 		Client:  func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
-	}, joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
+	}, needs.joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
 
 	if cfg.DisableKubeProxy {
 		return nil
 	}
-	newProxy := func(clusterCIDRs []string) (*embedproxy.Proxy, error) {
-		return embedproxy.New(kubeproxy.Args(cfg, data.Kubeconfig("kubeproxy"), clusterCIDRs))
+	newProxy := func(cfg *config.Config) (*embedproxy.Proxy, error) {
+		return embedproxy.New(kubeproxy.Args(cfg, data.Kubeconfig("kubeproxy")))
 	}
-	if _, err := newProxy(cfg.ClusterCIDR); err != nil {
+	if _, err := newProxy(cfg); err != nil {
 		return err
 	}
-	k.Add("kubeproxy", kubeproxy.New(func(ctx context.Context) error {
-		cluster, err := joined.NodeConfig()
+	k.Add("kubeproxy", kubeproxy.New(func() (bool, error) {
+		cfg, err := inCluster()
+		return err == nil && !cfg.DisableKubeProxy, err
+	}, func(ctx context.Context) error {
+		cfg, err := inCluster()
 		if err != nil {
 			return err
 		}
-		program, err := newProxy(cluster.ClusterCIDR)
+		program, err := newProxy(cfg)
 		if err != nil {
 			return err
 		}
 		return program.Run(ctx)
-	}), joinUnit, kubeletUnit) // it asks for its Node, and again only a second later
+	}), needs.joinUnit, kubeletUnit) // it asks for its Node, and again only a second later
 	return nil
 }
 

@@ -98,6 +98,25 @@ func (s *pluginSide) open(ctx context.Context) (plugins.Host, error) {
 	return host, nil
 }
 
+// networkLock and networkPlugin are what agents ask of a server.
+func (s *pluginSide) networkLock() ([]byte, error) {
+	host := s.host.Load()
+	if host == nil {
+		return nil, errPluginsClosed
+	}
+	return host.NetworkLock(s.cfg.CNI)
+}
+
+func (s *pluginSide) networkPlugin(ctx context.Context, sha256 string) ([]byte, error) {
+	host := s.host.Load()
+	if host == nil {
+		return nil, errPluginsClosed
+	}
+	return host.NetworkPlugin(ctx, sha256)
+}
+
+var errPluginsClosed = errors.New("the plugins are not open yet; try again in a moment")
+
 // RenderWord makes this executable render one chart or kustomization and end,
 // when it is the only argument. It is for the server itself.
 const RenderWord = "render-child"
@@ -264,7 +283,7 @@ func (s *pluginSide) reload(ctx context.Context) (pluginhost.Reloaded, error) {
 	host := s.host.Load()
 	switch {
 	case host == nil:
-		return pluginhost.Reloaded{}, errors.New("the plugins are not open yet; try again in a moment")
+		return pluginhost.Reloaded{}, errPluginsClosed
 	case s.cfg.PluginsLock == "":
 		return pluginhost.Reloaded{}, errors.New("the server follows the lock that is part of the binary, which does not change; " +
 			"start it with --plugins-lock FILE (`cleat plugin list -o lock` writes one to begin with)")

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
-	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
@@ -14,34 +13,27 @@ import (
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// newReporter joins what the units know of themselves. started is the zero of
-// the boot timeline.
-func newReporter(cfg *config.Config, started time.Time, k *kernel.Kernel, store *datastore.Component, plugged *pluginSide, deploy *deployer.Deployer) *serverstatus.Reporter {
+// newReporter joins what the units know of themselves: to sources it adds what
+// servers and agents have in common. started is the zero of the boot timeline.
+func newReporter(cfg *config.Config, started time.Time, k *kernel.Kernel, sources serverstatus.Sources) *serverstatus.Reporter {
 	data := paths.Data(cfg.DataDir)
+	sources.Units, sources.Now = k.Status, time.Now
+	sources.Certificates = func(now time.Time) []serverstatus.Certificate {
+		return serverstatus.ReadCertificates(now, data.TLS(""), data.AgentTLS(""))
+	}
 	return &serverstatus.Reporter{
 		About: serverstatus.Status{
 			Version: version.Cleat, Kubernetes: version.Kubernetes, Node: cfg.NodeName, StartedAt: started.Round(0),
 		},
-		Sources: serverstatus.Sources{
-			Units: k.Status,
-			Datastore: func() (serverstatus.Datastore, bool) {
-				plan := store.Plan()
-				return serverstatus.Datastore{Driver: plan.Driver, Description: plan.Description, Shared: plan.Shared}, plan.Driver != ""
-			},
-			Plugins: plugged.report,
-			Addons: func() []serverstatus.Addon {
-				var out []serverstatus.Addon
-				for _, a := range deploy.Addons() {
-					out = append(out, reportedAddon(a))
-				}
-				return out
-			},
-			Certificates: func(now time.Time) []serverstatus.Certificate {
-				return serverstatus.ReadCertificates(now, data.TLS(""), data.AgentTLS(""))
-			},
-			Now: time.Now,
-		},
+		Sources: sources,
 	}
+}
+
+func reportedAddons(deploy *deployer.Deployer) (all []serverstatus.Addon) {
+	for _, a := range deploy.Addons() {
+		all = append(all, reportedAddon(a))
+	}
+	return all
 }
 
 func reportedAddon(a deployer.Addon) serverstatus.Addon {

@@ -1,21 +1,19 @@
-// Package node joins the units of a server: which there are, what each needs,
-// and which plugin, embedded program or other unit it gets its answers from.
 package node
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/cleat-dev/cleat/core/config"
-	"github.com/cleat-dev/cleat/core/internal/collector"
 	"github.com/cleat-dev/cleat/core/internal/component/apiserver"
 	"github.com/cleat-dev/cleat/core/internal/component/bootstrap"
 	"github.com/cleat-dev/cleat/core/internal/component/cloudcontroller"
 	"github.com/cleat-dev/cleat/core/internal/component/controllermanager"
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/deployer"
+	"github.com/cleat-dev/cleat/core/internal/component/join"
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
 	"github.com/cleat-dev/cleat/core/internal/component/noderole"
@@ -30,7 +28,6 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/etcdstore"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
-	"github.com/cleat-dev/cleat/core/internal/sdnotify"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/internal/statuspage"
 	"github.com/cleat-dev/cleat/core/internal/token"
@@ -38,55 +35,6 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
-
-// RunServer runs a server, with its own node unless --disable-agent, until ctx
-// is done or a unit fails. cfg is complete: loaded, detected and validated.
-func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) (err error) {
-	started := time.Now()
-	// First of all: whoever finds the manager's variables speaks for the process.
-	manager, err := sdnotify.Take()
-	if err != nil {
-		return err
-	}
-	unlock, err := lockNode(ctx, paths.Data(cfg.DataDir), paths.RunDir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := quirks.BridgeLogs(logger, quirks.LogOptions{Debug: cfg.Debug, Verbosity: cfg.Verbosity}); err != nil {
-		return err
-	}
-	k, parts, err := newServer(cfg, started, logger)
-	if err != nil {
-		return err
-	}
-	stopFollowing := collector.Follow(ctx, k.WaitReady, logger)
-	defer stopFollowing()
-	stopTelling := tellService(k, manager, logger)
-	defer func() { stopTelling(err) }()
-	if err := quirks.Settle(); err != nil {
-		return err
-	}
-	quirks.CatchFatal(kernel.Label, func(unit, said string) { k.Fail(unit, errors.New(said)) })
-	if err := quirks.AddMetrics(serverstatus.Metrics(parts.report.Status)); err != nil {
-		return err
-	}
-	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.plugins.serve, serveLinks(cfg, parts.page))
-	if err != nil {
-		return err
-	}
-	defer closeStatus()
-	stopAnnouncing := announce(ctx, k, cfg, started, logger)
-	defer stopAnnouncing()
-	return k.Run(ctx)
-}
-
-// parts are what the local socket serves of a server.
-type parts struct {
-	plugins *pluginSide
-	report  *serverstatus.Reporter
-	page    *statuspage.Page
-}
 
 // newServer is the boot order of a server. Building it starts nothing, but it
 // refuses arguments that an embedded component would refuse. started is when the
@@ -98,7 +46,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 
 	files := pki.FilesOf(data)
 	plugged := newPluginSide(cfg, data, files.Deployer, func() (lookup.Store, error) { return etcdstore.New(datastore.Endpoint) }, logger)
-	host := plugins.New(plugged.open)
+	host := plugins.New(plugged.open, nil)
 	pluginsUnit := k.Add("plugins", host)
 
 	// The two need each other's answers: bootstrap reads the datastore, and the
@@ -123,9 +71,9 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	})
 	pkiUnit := k.Add("pki", keys, bootstrapUnit)
 
-	all := &parts{plugins: plugged}
+	all := &parts{}
 	var told *nodeevents.Component
-	all.page = statuspage.New(statuspage.Options{
+	page := statuspage.New(statuspage.Options{
 		Status: func() serverstatus.Status { return all.report.Status() },
 		Events: func(ctx context.Context) ([]serverstatus.Event, error) { return told.Recent(ctx) },
 	})
@@ -140,7 +88,9 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		},
 		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
 		Units: k.Status,
-		Page:  all.page,
+		Page:  page,
+
+		NetworkLock: plugged.networkLock, NetworkPlugin: plugged.networkPlugin,
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
@@ -171,7 +121,15 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	k.Add("lookup", plugged.lookup, apiserverUnit, pluginsUnit)
 	k.Add("pluginstatus", plugged.status, apiserverUnit, pluginsUnit)
 
-	all.report = newReporter(cfg, started, k, store, plugged, deploy)
+	all.report = newReporter(cfg, started, k, serverstatus.Sources{
+		Datastore: func() (serverstatus.Datastore, bool) {
+			plan := store.Plan()
+			return serverstatus.Datastore{Driver: plan.Driver, Description: plan.Description, Shared: plan.Shared}, plan.Driver != ""
+		},
+		Plugins: plugged.report,
+		Addons:  func() []serverstatus.Addon { return reportedAddons(deploy) },
+	})
+	all.serve = []func(*http.ServeMux){plugged.serve, serveLinks(cfg, page)}
 	told = nodeevents.New(nodeevents.Options{
 		Kubeconfig: files.Deployer, Node: cfg.NodeName, Marker: data.Running(), Status: all.report.Status, Log: logger,
 	})
@@ -181,14 +139,19 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		return k, all, nil
 	}
 	k.Add("noderole", noderole.New(cfg.NodeName, files.Deployer), apiserverUnit)
-	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
-		plugins: pluginsUnit, server: supervisorUnit,
-		cni:       host,
-		serverURL: func() (string, error) { return cfg.ServerURL(), nil },
-		token: func() (token.Token, error) {
+	joined := join.New(join.Options{
+		Config: cfg, Data: data, Log: logger,
+		Server: func() (string, error) { return cfg.ServerURL(), nil },
+		Token: func() (token.Token, error) {
 			cluster, err := boot.Result()
 			return cluster.Token, err
 		},
+		Version:      version.Kubernetes,
+		PasswordFile: paths.NodePassword,
+	})
+	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
+		join: joined, joinUnit: k.Add("join", joined, supervisorUnit),
+		cni: host, plugins: pluginsUnit,
 		deploy: func(_ context.Context, manifests []hostabi.PlanManifest) error {
 			return deploy.SetPlanManifests(manifests)
 		},

@@ -38,7 +38,11 @@ func serverConfig(t *testing.T, flags map[string][]string) *config.Config {
 // graphOf is what each unit needs, directly or through others.
 func graphOf(t *testing.T, flags map[string][]string) map[string][]string {
 	t.Helper()
-	cfg := serverConfig(t, flags)
+	return needsOf(t, serverConfig(t, flags))
+}
+
+func needsOf(t *testing.T, cfg *config.Config) map[string][]string {
+	t.Helper()
 	graph, err := Graph(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +102,38 @@ func TestBootOrder(t *testing.T) {
 		if slices.Contains(needs[unit], not) {
 			t.Errorf("%s waits for %s", unit, not)
 		}
+	}
+}
+
+func TestBootOrderOfAnAgent(t *testing.T) {
+	cfg, err := config.LoadAgent(map[string][]string{
+		"config": {os.DevNull}, "data-dir": {filepath.Join(t.TempDir(), "data")}, "node-name": {"n2"}, "node-ip": {"192.0.2.8"},
+		"server": {"https://192.0.2.7:6443"}, "token": {"secret"},
+	}, nil)
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := needsOf(t, cfg)
+	want := []string{"containerd", "images", "join", "kubelet", "kubeproxy", "network", "plugins"}
+	if got := units(needs); !slices.Equal(got, want) {
+		t.Errorf("units %v, want %v", got, want)
+	}
+	for _, tt := range []struct{ unit, need, why string }{
+		{"plugins", "join", "they come from the server"},
+		{"network", "plugins", "a plugin decides what it is"},
+		{"kubelet", "join", "it has its identity from there"},
+		{"kubelet", "images", "the first pod needs the pause image"},
+		{"kubeproxy", "kubelet", ""},
+	} {
+		if !slices.Contains(needs[tt.unit], tt.need) {
+			t.Errorf("%s does not wait for %s: %s", tt.unit, tt.need, tt.why)
+		}
+	}
+	if len(needs["containerd"]) > 0 {
+		t.Errorf("containerd waits for %v", needs["containerd"])
 	}
 }
 

@@ -29,9 +29,13 @@ func Crictl(args []string) int {
 	return crictl.Run(context.Background(), args, crictl.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 }
 
-// Graph is the boot order of a server with these options.
+// Graph is the boot order of a server, or of an agent, with these options.
 func Graph(cfg *config.Config) (kernel.Graph, error) {
-	k, _, err := newServer(cfg, time.Now(), slog.New(slog.DiscardHandler))
+	build := newServer
+	if cfg.IsAgent() {
+		build = newAgent
+	}
+	k, _, err := build(cfg, time.Now(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return kernel.Graph{}, err
 	}

@@ -32,6 +32,8 @@ type Options struct {
 	PluginsDir string
 	// OCI is Sources.OCI.
 	OCI func(ctx context.Context, reference string) ([]byte, error)
+	// Fetch is Sources.Fetch.
+	Fetch func(ctx context.Context, p LockedPlugin) ([]byte, error)
 	// VerifySigner checks the signature that the entry's signer asks for, if it
 	// asks for one; nil refuses every entry with a signer.
 	VerifySigner func(ctx context.Context, locked LockedPlugin, wasm []byte) error
@@ -104,7 +106,7 @@ var (
 
 func newHost(o Options) *Host {
 	h := &Host{
-		now: o.Now, clock: o.Now, seed: o.seed, log: o.Logger, sources: Sources{Embedded: o.Embedded, PluginsDir: o.PluginsDir, OCI: o.OCI},
+		now: o.Now, clock: o.Now, seed: o.seed, log: o.Logger, sources: Sources{Embedded: o.Embedded, PluginsDir: o.PluginsDir, OCI: o.OCI, Fetch: o.Fetch},
 		verifySigner: o.VerifySigner, certify: o.Certify, observe: o.Observe, renderer: o.Renderer, cluster: o.Cluster,
 		captureDir: o.CaptureDir, captureMode: o.CaptureMode, trial: o.Trial, lastNumber: 1,
 	}

@@ -21,6 +21,9 @@ type Sources struct {
 	// OCI returns the wasm of "<reference>@sha256:<digest of the manifest>", from
 	// a local store or a registry, checked against that digest; nil = none.
 	OCI func(ctx context.Context, reference string) ([]byte, error)
+	// Fetch, unless nil, returns the wasm of every plugin, whatever its source: that
+	// of a lock from another machine is where that machine has it from.
+	Fetch func(ctx context.Context, p LockedPlugin) ([]byte, error)
 
 	embedded map[string]string // digests of Embedded's files that were made with them
 }
@@ -28,6 +31,9 @@ type Sources struct {
 // digest is the SHA-256 of a plugin's bytes as Read returned them. What is part of
 // the binary is not hashed at every start.
 func (s Sources) digest(p LockedPlugin, wasm []byte) string {
+	if s.Fetch != nil {
+		return Digest(wasm)
+	}
 	if kind, name, err := p.parseSource(); err == nil && kind == sourceEmbedded && s.embedded[name] != "" {
 		return s.embedded[name]
 	}
@@ -41,8 +47,19 @@ func (s Sources) Read(ctx context.Context, p LockedPlugin) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", p.Name, err)
 	}
+	bounded := func(data []byte, err error) ([]byte, error) {
+		if err == nil && len(data) > wasmfile.MaxBytes {
+			err = fmt.Errorf("%d bytes, the most is %d", len(data), wasmfile.MaxBytes)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)
+		}
+		return data, nil
+	}
 	var file fs.File
 	switch {
+	case s.Fetch != nil:
+		return bounded(s.Fetch(ctx, p))
 	case kind == sourceEmbedded:
 		if s.Embedded == nil {
 			return nil, fmt.Errorf("plugin %s: source %s: this build has no embedded plugins", p.Name, p.Source)
@@ -54,14 +71,7 @@ func (s Sources) Read(ctx context.Context, p LockedPlugin) ([]byte, error) {
 		return nil, fmt.Errorf("plugin %s: source %s: no registry can be asked here; "+
 			"put the file in the plugins directory and lock it as file:<name>.wasm", p.Name, p.Source)
 	default:
-		data, err := s.OCI(ctx, name)
-		if err == nil && len(data) > wasmfile.MaxBytes {
-			err = fmt.Errorf("%d bytes, the most is %d", len(data), wasmfile.MaxBytes)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)
-		}
-		return data, nil
+		return bounded(s.OCI(ctx, name))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: source %s: %w", p.Name, p.Source, err)

@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 	n.serve(t)
 	startWeb(t, n)
 	n.kubectl(t, "create", "configmap", "kept", "--from-literal=a=b")
-	if out, err := n.Run("cleat", "server", "--disable-agent"); err == nil || !strings.Contains(err.Error(), "cleat: another cleat server runs on /var/lib/cleat (process ") {
+	if out, err := n.Run("cleat", "server", "--disable-agent"); err == nil || !strings.Contains(err.Error(), "cleat: cleat runs on /var/lib/cleat already (process ") {
 		t.Errorf("a second server: %s%v, want it refused with the number of the first", out, err)
 	}
 	n.stop(t)

@@ -159,6 +159,10 @@ func (e *entry) network(plugin string, options map[string]config.Option) {
 
 // refusals are what cleat says of the values, before a machine is looked at.
 func refusals(entries []entry) []string {
+	load := config.Load
+	if slices.ContainsFunc(entries, func(e entry) bool { return e.option != nil && e.option.Name == "server" }) {
+		load = config.LoadAgent
+	}
 	flags := map[string][]string{"config": {os.DevNull}}
 	var errs []error
 	for _, e := range entries {
@@ -167,13 +171,13 @@ func refusals(entries []entry) []string {
 		}
 		given := strings.Join(e.values, e.option.Separator())
 		// What is malformed in itself would keep back what is said of the others.
-		if _, err := config.Load(map[string][]string{"config": {os.DevNull}, e.option.Name: {given}}, nil); err != nil {
+		if _, err := load(map[string][]string{"config": {os.DevNull}, e.option.Name: {given}}, nil); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		flags[e.option.Name] = []string{given}
 	}
-	c, err := config.Load(flags, nil)
+	c, err := load(flags, nil)
 	if err == nil {
 		err = c.Validate()
 	}

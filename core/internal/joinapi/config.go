@@ -26,6 +26,8 @@ type NodeConfig struct {
 	CNI                  string   `json:"cni"`                  // the plugin that decides the network
 	FlannelBackend       string   `json:"flannelBackend"`
 	DisableKubeProxy     bool     `json:"disableKubeProxy,omitempty"`
+
+	DisableCloudController bool `json:"disableCloudController,omitempty"` // nodes register without its taint
 }
 
 // ParseNodeConfig reads and checks an answer to PathConfig.

@@ -25,6 +25,8 @@ const (
 	PathConfig          = Prefix + "config"        // GET: NodeConfig
 	PathClientCA        = Prefix + "client-ca.crt" // GET: PEM, for the kubelet's own listener
 	PathServerCA        = Prefix + "server-ca.crt" // GET: PEM, as PathCACerts
+	PathPlugins         = Prefix + "plugins.lock"  // GET: the lock of the plugin that decides the network
+	PathPlugin          = Prefix + "plugin.wasm"   // GET ?sha256=<64 hex digits>: a plugin of that lock
 	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
 )
 
@@ -37,6 +39,9 @@ const (
 
 // Limits that both ends apply.
 const (
+	// QueryDigest is the parameter of PathPlugin.
+	QueryDigest = "sha256"
+
 	MaxRequestBody = 16 << 10  // a certificate request is 1 KiB, with the largest key 4
 	MaxAnswerBody  = 256 << 10 // certificates, config
 	MaxNodeIPs     = 16

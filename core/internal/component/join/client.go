@@ -34,6 +34,7 @@ type client struct {
 	token token.Token
 	own   Pair // the kubelet's, which may not exist yet
 	now   func() time.Time
+	limit int64 // of an answer's body
 
 	pinned *http.Client
 	skew   time.Duration // server's clock minus ours, as last seen
@@ -47,7 +48,7 @@ func newClient(server string, tok token.Token, own Pair, now func() time.Time) (
 	if u.Scheme != "https" || u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
 		return nil, fmt.Errorf("server %q: want https://host:port", server)
 	}
-	return &client{base: "https://" + u.Host, token: tok, own: own, now: now}, nil
+	return &client{base: "https://" + u.Host, token: tok, own: own, now: now, limit: joinapi.MaxAnswerBody}, nil
 }
 
 func newHTTP(config *tls.Config) *http.Client {
@@ -139,12 +140,12 @@ func (c *client) send(via *http.Client, req *http.Request) ([]byte, error) {
 	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
 		c.skew = date.Sub(c.now())
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, joinapi.MaxAnswerBody+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, c.limit+1))
 	if err = errors.Join(err, res.Body.Close()); err != nil {
 		return nil, fmt.Errorf("the connection broke: %w", err)
 	}
-	if len(body) > joinapi.MaxAnswerBody {
-		return nil, fmt.Errorf("%s: the answer is longer than %d bytes", req.URL.Path, joinapi.MaxAnswerBody)
+	if int64(len(body)) > c.limit {
+		return nil, fmt.Errorf("%s: the answer is longer than %d bytes", req.URL.Path, c.limit)
 	}
 	return body, judge(req.URL.Path, res, body)
 }

@@ -40,6 +40,7 @@ type Options struct {
 	// It lies outside the data directory, so that a node that was wiped is
 	// still known.
 	PasswordFile string
+	Version      string // of this machine's Kubernetes, v1.36.3…
 	Log          *slog.Logger
 	Now          func() time.Time // nil is time.Now
 }
@@ -177,5 +178,5 @@ func (j *Join) member() (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now}, nil
+	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now, version: j.Version}, nil
 }

@@ -25,7 +25,9 @@ type member struct {
 	files  Files
 	log    *slog.Logger
 	now    func() time.Time
-	warned bool // of the clocks
+
+	version string // of this machine's Kubernetes
+	warned  bool   // of the clocks
 }
 
 func (m *member) close() { m.client.close() }
@@ -49,6 +51,9 @@ func (m *member) join(ctx context.Context) (*joinapi.NodeConfig, error) {
 	}
 	config, err := joinapi.ParseNodeConfig(text)
 	if err != nil {
+		return nil, permanent{err}
+	}
+	if err := checkSkew(m.version, config.Version); err != nil {
 		return nil, permanent{err}
 	}
 	clientCA, err := m.client.get(ctx, joinapi.PathClientCA)

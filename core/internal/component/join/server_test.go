@@ -26,7 +26,7 @@ import (
 
 const (
 	clusterPassword = "cluster-password"
-	nodeConfig      = `{"clusterCIDR":["10.42.0.0/16"],"serviceCIDR":["10.43.0.0/16"],"clusterDomain":"cluster.local","cni":"cni-flannel"}`
+	nodeConfig      = `{"clusterCIDR":["10.42.0.0/16"],"serviceCIDR":["10.43.0.0/16"],"clusterDomain":"cluster.local","cni":"cni-flannel","version":"v1.36.3"}`
 )
 
 // fakeServer answers as the protocol says; hook may answer first.
@@ -179,7 +179,7 @@ func newMachine(t *testing.T, url string, tok token.Token) *machine {
 	dir := t.TempDir()
 	logs := &lines{}
 	return &machine{t: t, logs: logs, opts: Options{
-		Config: cfg, Data: paths.Data(filepath.Join(dir, "data")), PasswordFile: filepath.Join(dir, "etc", "node", "password"),
+		Config: cfg, Data: paths.Data(filepath.Join(dir, "data")), Version: "v1.36.3", PasswordFile: filepath.Join(dir, "etc", "node", "password"),
 		Server: func() (string, error) { return url, nil },
 		Token:  func() (token.Token, error) { return tok, nil },
 		Log:    slog.New(logs),

@@ -12,18 +12,12 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 )
 
-// Cluster is what a node learns of its cluster when it joins.
-type Cluster struct {
-	DNS    []string // addresses of the cluster's DNS service
-	Domain string
-}
-
 // StaticPods is the directory whose manifests the kubelet runs by itself.
 func StaticPods(data paths.Data) string { return data.Agent("pod-manifests") }
 
 // Configuration is the kubelet's, before the operator's --kubelet-arg. Images
 // come from imageEndpoint, or from criEndpoint if that is "".
-func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndpoint, imageEndpoint string) *kubeletconfig.KubeletConfiguration {
+func Configuration(cfg *config.Config, data paths.Data, criEndpoint, imageEndpoint string) *kubeletconfig.KubeletConfiguration {
 	yes, no := true, false
 	return &kubeletconfig.KubeletConfiguration{
 		Address:     "0.0.0.0",
@@ -46,8 +40,8 @@ func Configuration(cfg *config.Config, data paths.Data, cluster Cluster, criEndp
 		FailCgroupV1: &no,
 		FailSwapOn:   &no,
 
-		ClusterDNS:     cluster.DNS,
-		ClusterDomain:  cluster.Domain,
+		ClusterDNS:     cfg.ClusterDNS,
+		ClusterDomain:  cfg.ClusterDomain,
 		ResolverConfig: &cfg.ResolvConf,
 
 		ProtectKernelDefaults: cfg.ProtectKernelDefaults,

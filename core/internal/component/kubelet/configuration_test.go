@@ -16,13 +16,14 @@ func testConfig() *config.Config {
 	return &config.Config{
 		Options: config.Options{
 			NodeName: "n1", NodeIP: []string{"192.0.2.7", "2001:db8::7"}, ResolvConf: "/run/resolv.conf",
+			ClusterDNS: []string{"10.43.0.10"}, ClusterDomain: "cluster.local",
 		},
 		Host: config.Host{CgroupRoot: "/confined"},
 	}
 }
 
 func TestConfiguration(t *testing.T) {
-	got, err := yaml.Marshal(Configuration(testConfig(), paths.Data("/data"), Cluster{DNS: []string{"10.43.0.10"}, Domain: "cluster.local"}, "unix:///cri.sock", ""))
+	got, err := yaml.Marshal(Configuration(testConfig(), paths.Data("/data"), "unix:///cri.sock", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestConfiguration(t *testing.T) {
 func TestConfigurationOptions(t *testing.T) {
 	cfg := testConfig()
 	cfg.ProtectKernelDefaults = true
-	got := Configuration(cfg, paths.Data("/data"), Cluster{}, "unix:///cri.sock", "unix:///images.sock")
+	got := Configuration(cfg, paths.Data("/data"), "unix:///cri.sock", "unix:///images.sock")
 	if !got.ProtectKernelDefaults || got.ImageServiceEndpoint != "unix:///images.sock" || got.ContainerRuntimeEndpoint != "unix:///cri.sock" {
 		t.Errorf("protect %v, images %q, runtime %q", got.ProtectKernelDefaults, got.ImageServiceEndpoint, got.ContainerRuntimeEndpoint)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,9 +34,9 @@ func Mode(cfg *config.Config) string {
 }
 
 // Args are the arguments of the embedded kube-proxy.
-func Args(cfg *config.Config, kubeconfig string, clusterCIDRs []string) []string {
+func Args(cfg *config.Config, kubeconfig string) []string {
 	args := map[string]string{
-		"cluster-cidr":         strings.Join(clusterCIDRs, ","),
+		"cluster-cidr":         strings.Join(cfg.ClusterCIDR, ","),
 		"healthz-bind-address": healthAddress,
 		"hostname-override":    cfg.NodeName,
 		"kubeconfig":           kubeconfig,
@@ -62,18 +63,32 @@ func conntrackArgs(maximum string) map[string]string {
 
 // Component is the unit. Make it with New.
 type Component struct {
-	run   func(ctx context.Context) error
-	probe *healthprobe.Prober
+	wanted func() (bool, error)
+	run    func(ctx context.Context) error
+	probe  *healthprobe.Prober
+	off    atomic.Bool
 }
 
-// New returns the unit; run keeps the rules until its context is done.
-func New(run func(ctx context.Context) error) *Component {
-	return &Component{run: run, probe: healthprobe.New(livezURL, nil)}
+// New returns the unit; run keeps the rules until its context is done. wanted,
+// which is asked first, reports whether this cluster has a kube-proxy at all: a
+// node that joins knows only then.
+func New(wanted func() (bool, error), run func(ctx context.Context) error) *Component {
+	return &Component{wanted: wanted, run: run, probe: healthprobe.New(livezURL, nil)}
 }
 
 // Run keeps the rules; it is ready when they were written once.
 func (c *Component) Run(ctx context.Context, ready func()) error {
 	defer c.probe.Close()
+	wanted, err := c.wanted()
+	if err != nil {
+		return err
+	}
+	if !wanted {
+		c.off.Store(true)
+		ready()
+		<-ctx.Done()
+		return nil
+	}
 	// It tries for ever to get a port that is taken, and works without.
 	if err := healthprobe.Free(ctx, healthAddress, metricsAddress); err != nil {
 		return err
@@ -82,7 +97,12 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 }
 
 // Check asks whether the rules are up to date.
-func (c *Component) Check(ctx context.Context) error { return c.probe.Check(ctx) }
+func (c *Component) Check(ctx context.Context) error {
+	if c.off.Load() {
+		return nil
+	}
+	return c.probe.Check(ctx)
+}
 
 // synced reads the per-family status, which appears with the first write.
 func (c *Component) synced(ctx context.Context) error {

@@ -23,8 +23,12 @@ func testConfig(extra ...string) *config.Config {
 	return &config.Config{Options: config.Options{NodeName: "n1", KubeProxyArg: extra}}
 }
 
+func always() (bool, error) { return true, nil }
+
 func TestArgs(t *testing.T) {
-	got := slices.DeleteFunc(Args(testConfig(), "/proxy.kubeconfig", []string{"10.42.0.0/16", "fd01::/48"}), func(a string) bool {
+	cfg := testConfig()
+	cfg.ClusterCIDR = []string{"10.42.0.0/16", "fd01::/48"}
+	got := slices.DeleteFunc(Args(cfg, "/proxy.kubeconfig"), func(a string) bool {
 		return strings.HasPrefix(a, "--conntrack-") // depends on the machine, see below
 	})
 	want := []string{
@@ -55,7 +59,7 @@ func TestMode(t *testing.T) {
 		if got := Mode(cfg); got != tt.want {
 			t.Errorf("%q: mode %q, want %q", tt.extra, got, tt.want)
 		}
-		if args := Args(cfg, "/k", nil); !slices.Contains(args, "--proxy-mode="+tt.want) {
+		if args := Args(cfg, "/k"); !slices.Contains(args, "--proxy-mode="+tt.want) {
 			t.Errorf("%q: --proxy-mode=%s is missing in %q", tt.extra, tt.want, args)
 		}
 	}
@@ -107,7 +111,7 @@ func TestSynced(t *testing.T) {
 		{"not JSON", "ok", http.StatusOK, "invalid character"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := New(nil)
+			c := New(always, nil)
 			serve(t, c, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(tt.code)
 				_, _ = w.Write([]byte(tt.body))
@@ -128,7 +132,7 @@ func TestSynced(t *testing.T) {
 
 func TestReadyWhenRulesAreWritten(t *testing.T) {
 	var asked atomic.Int32
-	c := New(func(ctx context.Context) error {
+	c := New(always, func(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	})
@@ -153,9 +157,23 @@ func TestReadyWhenRulesAreWritten(t *testing.T) {
 
 func TestFailureIsTheUnits(t *testing.T) {
 	failure := errors.New("no nftables")
-	c := New(func(context.Context) error { return failure })
+	c := New(always, func(context.Context) error { return failure })
 	serve(t, c, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	if err := c.Run(t.Context(), func() { t.Error("ready was called") }); !errors.Is(err, failure) {
 		t.Errorf("got %v, want %v", err, failure)
+	}
+}
+
+func TestClusterWithoutKubeProxy(t *testing.T) {
+	c := New(func() (bool, error) { return false, nil }, func(context.Context) error {
+		t.Error("it was started")
+		return nil
+	})
+	stop := kerneltest.Run(t, c)
+	if err := c.Check(t.Context()); err != nil {
+		t.Errorf("unhealthy: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

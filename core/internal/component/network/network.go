@@ -44,7 +44,10 @@ type Flannel interface {
 // Component is the unit "network".
 type Component struct {
 	Config *config.Config
-	Data   paths.Data
+	// InCluster is Config with the cluster's choices. It is called when the unit
+	// runs; nil leaves Config as it is.
+	InCluster func() (*config.Config, error)
+	Data      paths.Data
 	// Client may read and watch this node. It is called when the unit runs.
 	Client func() (kubernetes.Interface, error)
 	CNI    extension.CNI
@@ -66,6 +69,13 @@ func (c *Component) Check(context.Context) error { return c.health.get() }
 // Run is ready when a plan is carried out: its driver runs and its CNI
 // configuration is written.
 func (c *Component) Run(ctx context.Context, ready func()) error {
+	if c.InCluster != nil {
+		cfg, err := c.InCluster()
+		if err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+		c.Config = cfg
+	}
 	client, err := c.Client()
 	if err != nil {
 		return fmt.Errorf("network: %w", err)

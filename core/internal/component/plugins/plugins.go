@@ -28,13 +28,19 @@ var errNotReady = errors.New("the plugins are not loaded yet; this unit should n
 
 // Component is the unit. Make it with New.
 type Component struct {
-	open func(ctx context.Context) (Host, error)
-	host atomic.Pointer[Host]
+	open   func(ctx context.Context) (Host, error)
+	follow func(ctx context.Context)
+	host   atomic.Pointer[Host]
 }
 
-// New returns the unit; open opens the host that the lock describes.
-func New(open func(ctx context.Context) (Host, error)) *Component {
-	return &Component{open: open}
+// New returns the unit; open opens the host that the lock describes. follow, unless
+// nil, is called while the host is open and keeps it up with the lock until its
+// context is done.
+func New(open func(ctx context.Context) (Host, error), follow func(ctx context.Context)) *Component {
+	if follow == nil {
+		follow = func(ctx context.Context) { <-ctx.Done() }
+	}
+	return &Component{open: open, follow: follow}
 }
 
 // Run opens the host and closes it when ctx is done.
@@ -46,7 +52,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}
 	c.host.Store(&host)
 	ready()
-	<-ctx.Done()
+	c.follow(ctx)
 	// The units that asked have returned; what is left is memory.
 	return host.Close(context.WithoutCancel(ctx))
 }

@@ -45,7 +45,7 @@ func (h *host) Close(ctx context.Context) error {
 }
 
 func TestBeforeTheHostIsOpen(t *testing.T) {
-	c := New(func(context.Context) (Host, error) { return &host{}, nil })
+	c := New(func(context.Context) (Host, error) { return &host{}, nil }, nil)
 	ctx := t.Context()
 	if !c.Handles("CREATE", "", "v1", "configmaps", "") {
 		t.Error("a request would pass unasked")
@@ -65,7 +65,7 @@ func TestBeforeTheHostIsOpen(t *testing.T) {
 
 func TestHandsOn(t *testing.T) {
 	h := &host{closed: make(chan error, 1)}
-	c := New(func(context.Context) (Host, error) { return h, nil })
+	c := New(func(context.Context) (Host, error) { return h, nil }, nil)
 	stop := kerneltest.Run(t, c)
 	ctx := t.Context()
 	if plan, err := c.PlanDatastore(ctx, hostabi.DatastoreRequest{Endpoint: "e"}); err != nil || plan.Endpoint != "e" {
@@ -110,7 +110,7 @@ func TestHandsOn(t *testing.T) {
 
 func TestRefusedLock(t *testing.T) {
 	failure := errors.New("sha256 differs")
-	c := New(func(context.Context) (Host, error) { return nil, failure })
+	c := New(func(context.Context) (Host, error) { return nil, failure }, nil)
 	if err := c.Run(t.Context(), func() { t.Error("ready was called") }); !errors.Is(err, failure) {
 		t.Errorf("got %v, want %v", err, failure)
 	}

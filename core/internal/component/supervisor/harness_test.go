@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -123,6 +124,13 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 		Store: func() (Store, error) { h.store.open.Add(1); return h.store, nil },
 		ServingNames: func(*config.Config) ([]string, []netip.Addr, error) {
 			return []string{"kubernetes", "server-1", "*.api.example"}, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+		},
+		NetworkLock: func() ([]byte, error) { return []byte("version = 1"), nil },
+		NetworkPlugin: func(_ context.Context, digest string) ([]byte, error) {
+			if digest == strings.Repeat("0", 64) {
+				return nil, errors.New("no plugin has this digest")
+			}
+			return []byte("wasm"), nil
 		},
 		Page: statuspage.New(statuspage.Options{
 			Status:    func() serverstatus.Status { return serverstatus.Status{Node: "server-1"} },

@@ -66,6 +66,8 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 		CNI:                  s.Config.CNI,
 		FlannelBackend:       s.Config.FlannelBackend,
 		DisableKubeProxy:     s.Config.DisableKubeProxy,
+
+		DisableCloudController: s.Config.DisableCloudController,
 	}
 }
 
@@ -143,6 +145,26 @@ func (a *api) serveReady(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	text(w, "ok")
+}
+
+func (a *api) servePlugins(w http.ResponseWriter, _ *http.Request) {
+	lock, err := a.NetworkLock()
+	if err != nil {
+		a.Log.Warn("a node was not told of the network plugin", "error", err)
+		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "this server cannot say which plugin decides the network; its log says why")
+		return
+	}
+	text(w, string(lock))
+}
+
+func (a *api) servePlugin(w http.ResponseWriter, r *http.Request) {
+	wasm, err := a.NetworkPlugin(r.Context(), r.URL.Query().Get(joinapi.QueryDigest))
+	if err != nil {
+		joinapi.WriteStatus(w, http.StatusNotFound, 0, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/wasm")
+	_, _ = w.Write(wasm)
 }
 
 func (a *api) servePage(w http.ResponseWriter, r *http.Request)        { a.Page.ServeFile(w, r) }

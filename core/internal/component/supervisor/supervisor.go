@@ -53,8 +53,12 @@ type Options struct {
 	// Page is what administrators watch the server on; it is set. Its streams end
 	// when Run does.
 	Page *statuspage.Page
-	Log  *slog.Logger
-	Now  func() time.Time // nil is time.Now
+	// NetworkLock is the lock of the plugin that decides the network, NetworkPlugin
+	// the wasm that it pins by this digest: what a node without a server runs.
+	NetworkLock   func() ([]byte, error)
+	NetworkPlugin func(ctx context.Context, sha256 string) ([]byte, error)
+	Log           *slog.Logger
+	Now           func() time.Time // nil is time.Now
 }
 
 // Supervisor is the unit. SetHandler and SetSNICertificate may be called at

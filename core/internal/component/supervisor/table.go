@@ -36,6 +36,8 @@ func table() []route {
 		{joinapi.PathServerCA, http.MethodGet, members, 0, (*api).serveServerCA},
 		{joinapi.PathClientCA, http.MethodGet, members, 0, (*api).serveClientCA},
 		{joinapi.PathConfig, http.MethodGet, members, 0, (*api).serveConfig},
+		{joinapi.PathPlugins, http.MethodGet, members, 0, (*api).servePlugins},
+		{joinapi.PathPlugin, http.MethodGet, members, 0, (*api).servePlugin},
 		{joinapi.PathReady, http.MethodGet, members, 0, (*api).serveReady},
 		{joinapi.PathServingKubelet, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},
 		{joinapi.PathClientKubelet, http.MethodPost, self, joinapi.MaxRequestBody, (*api).serveCertificate},

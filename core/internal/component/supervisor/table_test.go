@@ -143,6 +143,8 @@ func rows() map[string]row {
 		"/v1-cleat/server-ca.crt":          {"GET", false, false, false},
 		"/v1-cleat/client-ca.crt":          {"GET", false, false, false},
 		"/v1-cleat/config":                 {"GET", false, false, false},
+		"/v1-cleat/plugins.lock":           {"GET", false, false, false},
+		"/v1-cleat/plugin.wasm":            {"GET", false, false, false},
 		"/v1-cleat/readyz":                 {"GET", false, false, false},
 		"/v1-cleat/serving-kubelet.crt":    {"POST", false, true, false},
 		"/v1-cleat/client-kubelet.crt":     {"POST", false, true, false},

@@ -130,7 +130,7 @@ func boot(t *testing.T, s *store) *server {
 	run(t, "pki", n.pki)
 	serving := n.pki.Files().Serving
 	n.sup = supervisor.New(supervisor.Options{
-		Config: n.cfg, CertFile: serving.Cert, KeyFile: serving.Key, Version: "v0.0.0", Log: quiet, ServingNames: pki.ServingNames,
+		Config: n.cfg, CertFile: serving.Cert, KeyFile: serving.Key, Version: "v1.36.3+cleat1", Log: quiet, ServingNames: pki.ServingNames,
 		Store: func() (supervisor.Store, error) { return s, nil },
 		Page:  statuspage.New(statuspage.Options{}),
 		Cluster: func() (*certs.Identity, token.Token, error) {
@@ -152,7 +152,7 @@ func (n *server) join(t *testing.T, name, ip, etc string) *join.Join {
 	cfg := *n.cfg
 	cfg.NodeName, cfg.NodeIP = name, []string{ip}
 	return join.New(join.Options{
-		Config: &cfg, Data: paths.Data(t.TempDir()), PasswordFile: filepath.Join(etc, "node", "password"), Log: slog.New(slog.DiscardHandler),
+		Version: "v1.37.0", Config: &cfg, Data: paths.Data(t.TempDir()), PasswordFile: filepath.Join(etc, "node", "password"), Log: slog.New(slog.DiscardHandler),
 		Server: func() (string, error) { return n.cfg.ServerURL(), nil },
 		Token: func() (token.Token, error) {
 			text, err := os.ReadFile(n.data.NodeToken())
@@ -170,7 +170,7 @@ func TestServerAndItsOwnNode(t *testing.T) {
 	etc := t.TempDir()
 	own := n.join(t, "server-1", "192.0.2.1", etc)
 	run(t, "join", own)
-	if c, err := own.NodeConfig(); err != nil || c.CNI != "cni-flannel" || c.Version != "v0.0.0" {
+	if c, err := own.NodeConfig(); err != nil || c.CNI != "cni-flannel" || c.Version != "v1.36.3+cleat1" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	node, made := own.Files(), n.pki.Files()

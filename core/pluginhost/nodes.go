@@ -1,0 +1,47 @@
+package pluginhost
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// NetworkLock is the part of the lock that a node without a server needs: the
+// plugin called name of the cni point, as a lock of its own.
+func (h *Host) NetworkLock(name string) ([]byte, error) {
+	g := h.enter()
+	if g == nil {
+		return nil, errHostClosed
+	}
+	defer g.leave()
+	p, err := g.cni(name)
+	if err != nil {
+		return nil, err
+	}
+	return (&Lock{Version: LockVersion, Plugins: []LockedPlugin{p.locked}}).Marshal()
+}
+
+// NetworkPlugin returns the wasm with this digest if it is a plugin of the cni
+// point, and no other.
+func (h *Host) NetworkPlugin(ctx context.Context, sha256 string) ([]byte, error) {
+	g := h.enter()
+	if g == nil {
+		return nil, errHostClosed
+	}
+	defer g.leave()
+	for _, p := range g.serving(hostabi.PointCNI) {
+		if p.locked.SHA256 != sha256 {
+			continue
+		}
+		wasm, err := h.sources.Read(ctx, p.locked)
+		if err != nil {
+			return nil, err
+		}
+		if got := h.sources.digest(p.locked, wasm); got != sha256 {
+			return nil, fmt.Errorf("plugin %s: source %s has the digest %s now, the lock says %s", p.locked.Name, p.locked.Source, got, sha256)
+		}
+		return wasm, nil
+	}
+	return nil, fmt.Errorf("no network plugin in plugins.lock has the digest %.80q", sha256)
+}

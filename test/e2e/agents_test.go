@@ -1,0 +1,153 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cleat-dev/cleat/test/e2e/lab"
+)
+
+// agent is a machine that runs `cleat agent`.
+type agent struct {
+	*lab.Machine
+	of      *node // the server it joins
+	args    []string
+	process *lab.Process
+	started time.Time
+}
+
+// newAgent makes a machine that can join n and run pods of the test image.
+func newAgent(t *testing.T, l *lab.Lab, n *node, name string, args ...string) *agent {
+	t.Helper()
+	a := &agent{Machine: l.Machine(name), of: n, args: args}
+	a.CopyFile(t, artefact(t, "CLEAT_TEST_IMAGES", "build/test-images.tar"), "/var/lib/cleat/agent/images/test-images.tar", 0o644)
+	t.Cleanup(func() {
+		if t.Failed() && a.process != nil {
+			t.Logf("%s: %s", a.Name, a.process.Log())
+		}
+	})
+	return a
+}
+
+// start starts the agent with the server's token.
+func (a *agent) start(t *testing.T) {
+	t.Helper()
+	a.CopyFile(t, a.of.Path("/var/lib/cleat/server/token"), "/etc/cleat/token", 0o600)
+	a.started = time.Now()
+	a.process = a.Start(t, "agent", append([]string{"cleat", "agent",
+		"--server", fmt.Sprintf("https://%s:6443", a.of.Addr), "--token-file", "/etc/cleat/token"}, a.args...)...)
+}
+
+// awaitReady returns how many seconds it took until the Node was Ready.
+func (a *agent) awaitReady(t *testing.T) float64 {
+	t.Helper()
+	lab.Eventually(t, bootPatience, a.Name+" is Ready", func() error {
+		if ended, err := a.process.Ended(); ended {
+			t.Fatalf("cleat agent ended: %v", err)
+		}
+		out, err := a.of.Run("kubectl", "get", "node", a.Name, "-o",
+			`jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.message}{end}`)
+		if err == nil && !strings.HasPrefix(out, "True ") {
+			err = errors.New(out)
+		}
+		return err
+	})
+	return time.Since(a.started).Seconds()
+}
+
+func TestAgents(t *testing.T) {
+	l := newLab(t)
+	n := newNode(t, l, "n1")
+	agents := []*agent{newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3")}
+	client := l.Machine("client")
+	n.serve(t)
+	for _, a := range agents {
+		a.start(t)
+	}
+	for _, a := range agents {
+		t.Logf("%s is Ready after %.1f s", a.Name, a.awaitReady(t))
+	}
+
+	ns := n.namespace(t, "across")
+	n.apply(t, ns, webOn("n1", "n2", "n3"))
+	for _, name := range []string{"n1", "n2", "n3"} {
+		n.awaitPod(t, ns, "web-"+name)
+	}
+
+	t.Run("pods reach each other", func(t *testing.T) {
+		for _, from := range []string{"n1", "n2", "n3"} {
+			for _, to := range []string{"n1", "n2", "n3"} {
+				address := n.kubectl(t, "get", "pod", "-n", ns, "web-"+to, "-o", "jsonpath={.status.podIP}")
+				eventuallyPrints(t, n.Machine, podPatience, "web-"+to,
+					"kubectl", "exec", "-n", ns, "web-"+from, "--", "wget", "-q", "-O", "-", "http://"+address+":8080")
+			}
+		}
+	})
+	t.Run("a service from every node", func(t *testing.T) {
+		for _, from := range []string{"n1", "n2", "n3"} {
+			eventuallyPrints(t, n.Machine, podPatience, "web-n",
+				"kubectl", "exec", "-n", ns, "web-"+from, "--", "wget", "-q", "-O", "-", "http://web."+ns)
+		}
+	})
+	t.Run("NodePort on every node", func(t *testing.T) {
+		port := n.kubectl(t, "get", "service", "-n", ns, "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+		for _, m := range []*lab.Machine{n.Machine, agents[0].Machine, agents[1].Machine} {
+			eventuallyPrints(t, client, podPatience, "web-n", "curl", "-sS", "--max-time", "3", fmt.Sprintf("http://%s:%s", m.Addr, port))
+		}
+	})
+	t.Run("the network plugin is the server's", func(t *testing.T) {
+		out := agents[0].Must(t, "cleat", "status")
+		if !strings.Contains(out, "cni-flannel") || strings.Contains(out, "admission-baseline") {
+			t.Errorf("the agent says\n%s", out)
+		}
+	})
+	t.Run("stop and start again", func(t *testing.T) {
+		a := agents[0]
+		a.process.Signal(t, "TERM")
+		if err := a.process.Wait(t, time.Minute); err != nil {
+			t.Errorf("cleat agent after SIGTERM: %v, want status 0", err)
+		}
+		before := n.kubectl(t, "get", "pod", "-n", ns, "web-n2", "-o", "jsonpath={.status.containerStatuses[0].containerID}")
+		a.start(t)
+		t.Logf("%s is Ready again after %.1f s", a.Name, a.awaitReady(t))
+		n.awaitPod(t, ns, "web-n2")
+		if after := n.kubectl(t, "get", "pod", "-n", ns, "web-n2", "-o", "jsonpath={.status.containerStatuses[0].containerID}"); after != before {
+			t.Errorf("the container was %s and is %s", before, after)
+		}
+	})
+}
+
+// webOn is a pod that serves its name on each of the nodes, and a service of them all.
+func webOn(nodes ...string) string {
+	var b strings.Builder
+	for _, name := range nodes {
+		fmt.Fprintf(&b, `
+apiVersion: v1
+kind: Pod
+metadata: {name: web-%[1]s, labels: {app: web}}
+spec:
+  nodeName: %[1]s
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: %[2]s
+    command: [sh, -c, "mkdir /www && hostname > /www/index.html && exec httpd -f -p 8080 -h /www"]
+---
+`, name, image)
+	}
+	b.WriteString(`
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+`)
+	return b.String()
+}
