@@ -177,6 +177,8 @@ func TestDecide(t *testing.T) {
 		"a new port is no old claim": {nodes: three[:1],
 			services: services{service("old", 2, has("10.0.0.1"), ports("443/tcp")), service("young", 1, ports("443/tcp"), has("10.0.0.1"))},
 			want:     []string{"old: ", "young: 10.0.0.1"}, refused: []string{"old: PortTaken: 443/tcp belongs to Service default/young"}},
+		"a port no longer asked for is free": {nodes: three[:1],
+			services: services{service("old", 2, has("10.0.0.1"), ports("443/tcp")), service("young", 1)}, want: []string{"old: 10.0.0.1", "young: 10.0.0.1"}},
 		"a claim outlives readiness": {nodes: []*corev1.Node{node("n1", "10.0.0.1", notReady), three[1]},
 			services: services{service("old", 2), service("young", 1)}, want: []string{"old: 10.0.0.2", "young: "}, refused: []string{"young: PortTaken: n1, n2"}},
 		"protocols are apart": {nodes: three[:1], services: services{service("a", 2, ports("53/tcp")), service("b", 1, ports("53/udp"))},
