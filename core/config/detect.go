@@ -114,9 +114,9 @@ func (c *Config) detectName(m machine) error {
 const nodeIDBytes = 4
 
 // detectNodeID appends the node's ID to its name. A new one is made up here and
-// written when the node starts.
+// written when the node starts, so without a node there is none.
 func (c *Config) detectNodeID(m machine) error {
-	if !c.WithNodeID || c.NodeName == "" {
+	if !c.WithNodeID || c.DisableAgent || c.NodeName == "" {
 		return nil
 	}
 	text, err := m.read(paths.NodeID)

@@ -113,6 +113,9 @@ func TestDetectNodeID(t *testing.T) {
 	if c := detected(t, fakeMachine(t, "/etc/cleat/node/id", "0a1b2c3d\n"), "with-node-id", "true", "node-name", "x"); c.NodeName != "x-0a1b2c3d" {
 		t.Errorf("node name %q", c.NodeName)
 	}
+	if c := detected(t, fakeMachine(t), "with-node-id", "true", "disable-agent", "true"); c.NodeName != "node-1" {
+		t.Errorf("without a node: %q", c.NodeName)
+	}
 	m := fakeMachine(t)
 	one, two := detected(t, m, "with-node-id", "true"), detected(t, m, "with-node-id", "true")
 	if len(one.Host.NodeID) != 8 || one.Host.NodeID == two.Host.NodeID || one.NodeName != "node-1-"+one.Host.NodeID {

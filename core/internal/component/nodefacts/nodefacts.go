@@ -33,6 +33,8 @@ const (
 	// lookEvery is how often the machine's sockets are looked at. Only a change is
 	// written.
 	lookEvery = 10 * time.Second
+	// firstPause is how soon a first write that failed is tried again.
+	firstPause = 500 * time.Millisecond
 	// writeEvery is how often everything is written although nothing changed, which
 	// also compares the clocks and finds a Node that was made anew.
 	writeEvery = 5 * time.Minute
@@ -83,8 +85,8 @@ func (c *Component) follow(ctx context.Context, client kubernetes.Interface, rec
 	}
 	var ports map[nodenotes.Port]bool // as written
 	var written time.Time
-	tick := time.NewTicker(c.lookEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(c.lookEvery)
+	defer timer.Stop()
 	for {
 		all, err := c.sockets(reach)
 		c.complain(&c.saidSockets, "cannot tell which ports this machine needs itself", err)
@@ -115,10 +117,15 @@ func (c *Component) follow(ctx context.Context, client kubernetes.Interface, rec
 				c.log.Warn(n.message, "reason", n.reason)
 			}
 		}
+		pause := c.lookEvery
+		if written.IsZero() { // others wait for this unit
+			pause = min(pause, firstPause)
+		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }
