@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	cloudproviderapi "k8s.io/cloud-provider/api"
 	"k8s.io/cloud-provider/controllers/node"
 	controllersmetrics "k8s.io/component-base/metrics/prometheus/controllers"
 
@@ -91,14 +92,22 @@ func Run(ctx context.Context, config *rest.Config, nodeName string, nodeIPs []st
 	}
 }
 
-// notesDiffer reports whether a node says something else of its addresses.
+// notesDiffer reports whether a node says something else of its addresses, or was
+// initialized just now, maybe from a copy that was older than what it says.
 func notesDiffer(before, after any) bool {
 	old, wasNode := before.(*corev1.Node)
 	now, isNode := after.(*corev1.Node)
 	if !wasNode || !isNode {
 		return false
 	}
+	if uninitialized(old) && !uninitialized(now) {
+		return true
+	}
 	return slices.ContainsFunc([]string{nodenotes.ExternalIP, nodenotes.InternalDNS, nodenotes.ExternalDNS}, func(key string) bool {
 		return old.Annotations[key] != now.Annotations[key]
 	})
+}
+
+func uninitialized(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == cloudproviderapi.TaintExternalCloudProvider })
 }
