@@ -82,6 +82,10 @@ type Options struct {
 
 	NodeName                 string   // --node-name; Detect fills it from the host name
 	NodeIP                   []string // --node-ip; Detect fills it from the default route's interface
+	NodeExternalIP           []string // --node-external-ip
+	NodeInternalDNS          []string // --node-internal-dns
+	NodeExternalDNS          []string // --node-external-dns
+	WithNodeID               bool     // --with-node-id; Detect appends it to NodeName, see Host.NodeID
 	NodeLabel                []string // --node-label, each key=value
 	NodeTaint                []string // --node-taint, each key=value:effect
 	ProtectKernelDefaults    bool     // --protect-kernel-defaults
@@ -108,7 +112,10 @@ type Options struct {
 
 // Host is what Detect found out about the machine. Nothing in it is a choice.
 type Host struct {
-	Hostname         string
+	Hostname string
+	// NodeID is what --with-node-id appends to the node's name; "" without it. It is
+	// that of paths.NodeID, or a new one, which the kubelet unit has to write there.
+	NodeID           string
 	DefaultInterface string       // the link of the default route, "" if there is none
 	Addresses        []netip.Addr // global unicast addresses, the default interface's first
 	CgroupVersion    int          // 1 or 2

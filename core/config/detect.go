@@ -2,8 +2,11 @@ package config
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -67,6 +70,7 @@ func (c *Config) detect(ctx context.Context, m machine) error {
 		}
 	}
 	step(c.detectName(m))
+	step(c.detectNodeID(m))
 	step(c.detectAddresses(m))
 	c.detectClusterDNS()
 	step(c.detectPrivileges(m))
@@ -104,6 +108,34 @@ func (c *Config) detectName(m machine) error {
 		c.NodeName = strings.ToLower(name)
 		c.found("node-name")
 	}
+	return nil
+}
+
+// nodeIDBytes make an ID of eight hexadecimal digits, as in k3s.
+const nodeIDBytes = 4
+
+// detectNodeID appends the node's ID to its name. A new one is made up here and
+// written when the node starts, so without a node there is none.
+func (c *Config) detectNodeID(m machine) error {
+	if !c.WithNodeID || c.DisableAgent || c.NodeName == "" {
+		return nil
+	}
+	text, err := m.read(paths.NodeID)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		made := make([]byte, nodeIDBytes)
+		rand.Read(made) // never fails
+		c.Host.NodeID = hex.EncodeToString(made)
+	case err != nil:
+		return fmt.Errorf("--with-node-id: %w", err)
+	default:
+		id := strings.TrimSpace(text)
+		if read, err := hex.DecodeString(id); err != nil || len(read) != nodeIDBytes || strings.ToLower(id) != id {
+			return fmt.Errorf("--with-node-id: %s does not hold %d small hexadecimal digits; correct it, or remove it to have another made", paths.NodeID, 2*nodeIDBytes)
+		}
+		c.Host.NodeID = id
+	}
+	c.NodeName += "-" + c.Host.NodeID
 	return nil
 }
 

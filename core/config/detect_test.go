@@ -104,6 +104,31 @@ func TestDetectFillsWhatWasLeftOpen(t *testing.T) {
 	}
 }
 
+// TestDetectNodeID: the ID is what was kept, or a new one each time, and nothing is
+// written.
+func TestDetectNodeID(t *testing.T) {
+	if c := detected(t, fakeMachine(t, "/etc/cleat/node/id", "0a1b2c3d\n")); c.NodeName != "node-1" || c.Host.NodeID != "" {
+		t.Errorf("without the option: %q %q", c.NodeName, c.Host.NodeID)
+	}
+	if c := detected(t, fakeMachine(t, "/etc/cleat/node/id", "0a1b2c3d\n"), "with-node-id", "true", "node-name", "x"); c.NodeName != "x-0a1b2c3d" {
+		t.Errorf("node name %q", c.NodeName)
+	}
+	if c := detected(t, fakeMachine(t), "with-node-id", "true", "disable-agent", "true"); c.NodeName != "node-1" {
+		t.Errorf("without a node: %q", c.NodeName)
+	}
+	m := fakeMachine(t)
+	one, two := detected(t, m, "with-node-id", "true"), detected(t, m, "with-node-id", "true")
+	if len(one.Host.NodeID) != 8 || one.Host.NodeID == two.Host.NodeID || one.NodeName != "node-1-"+one.Host.NodeID {
+		t.Errorf("made up %q and %q for the name %q", one.Host.NodeID, two.Host.NodeID, one.NodeName)
+	}
+	for _, content := range []string{"", "0A1B2C3D", "../../x1", "0a1b2c3d4e"} {
+		c := load(t, "with-node-id", "true")
+		if err := c.detect(t.Context(), fakeMachine(t, "/etc/cleat/node/id", content)); err == nil || !strings.Contains(err.Error(), "/etc/cleat/node/id does not hold 8") {
+			t.Errorf("an ID of %q: %v", content, err)
+		}
+	}
+}
+
 func TestDetectKeepsChoices(t *testing.T) {
 	c := detected(t, fakeMachine(t), "node-name", "x", "node-ip", "198.51.100.7", "advertise-address", "198.51.100.8",
 		"cluster-dns", "10.43.0.53", "resolv-conf", "/my/resolv.conf", "plugins-dir", "/my/plugins")

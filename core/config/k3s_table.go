@@ -13,7 +13,7 @@ func K3sFlags() []K3sFlag {
 }
 
 const (
-	noAgents = "there are no nodes on other machines"
+	noAgents = "there is nothing between nodes for it yet"
 	noEtcd   = "there is no embedded etcd"
 	ownEtcd  = "use --datastore-endpoint with a PostgreSQL, MySQL, NATS or etcd of your own"
 )
@@ -40,7 +40,7 @@ func k3sGeneral() []K3sFlag {
 		{Name: "apiserver-bind-address", Section: "Listener", Commands: Server, Standing: Never,
 			Why: "supervisor and API server share one listener", Instead: "use --bind-address"},
 		{Name: "advertise-address", Section: "Listener", Commands: Server, Standing: Differs,
-			Why: "the default is --node-ip, there is no --node-external-ip"},
+			Why: "the default is --node-ip, never --node-external-ip"},
 		{Name: "advertise-port", Section: "Listener", Commands: Server, Standing: NotYet,
 			Why: "servers are reached at --https-listen-port"},
 		{Name: "tls-san", Section: "Listener", Commands: Server},
@@ -59,8 +59,8 @@ func k3sGeneral() []K3sFlag {
 			Why: "the network plugins are IPv4 only"},
 		{Name: "flannel-external-ip", Section: "Networking", Commands: Server, Standing: NotYet, Why: noAgents},
 		{Name: "egress-selector-mode", Section: "Networking", Commands: Server},
-		{Name: "servicelb-namespace", Section: "Networking", Commands: Server, Standing: NotYet,
-			Why: "there is no load balancer for services", Instead: "deploy one, such as MetalLB or kube-vip"},
+		{Name: "servicelb-namespace", Section: "Networking", Commands: Server, Standing: Never,
+			Why: "the load balancer for services has no pods that could be in a namespace", Instead: "leave it out"},
 	}
 }
 
@@ -135,7 +135,7 @@ func k3sDatastore() []K3sFlag {
 func k3sComponents() []K3sFlag {
 	rows := []K3sFlag{
 		{Name: "default-local-storage-path", Standing: NotYet, Why: "no storage provisioner is packaged", Instead: "deploy one of your own"},
-		{Name: "disable", Standing: Differs, Why: "coredns is what is packaged; other names are taken and have nothing to remove"},
+		{Name: "disable", Standing: Differs, Why: "coredns is what is packaged, and servicelb the load balancer for services; other names are taken and have nothing to remove"},
 		{Name: "disable-scheduler"},
 		{Name: "disable-cloud-controller"},
 		{Name: "disable-kube-proxy"},
@@ -158,7 +158,7 @@ func k3sComponents() []K3sFlag {
 func k3sAgent() []K3sFlag {
 	rows := []K3sFlag{
 		{Name: "node-name", Env: "K3S_NODE_NAME"},
-		{Name: "with-node-id", Standing: NotYet, Why: noAgents + " whose names could clash", Instead: "use --node-name"},
+		{Name: "with-node-id", Standing: Differs, Why: "the ID is kept in /etc/cleat/node/id"},
 		{Name: "node-label", Standing: Differs, Why: "a label that the kubelet may not set on itself is refused at once"},
 		{Name: "node-taint"},
 		{Name: "image-credential-provider-bin-dir", Standing: Differs, Why: "no default; given with --image-credential-provider-config or not at all"},
@@ -177,9 +177,9 @@ func k3sAgent() []K3sFlag {
 		{Name: "system-default-registry", Env: "K3S_SYSTEM_DEFAULT_REGISTRY", Standing: Never, Why: "packaged images are in the binary", Instead: "leave it out"},
 		{Name: "airgap-extra-registry", Standing: Never, Why: "packaged images are in the binary, and archives keep the names they have", Instead: "name images in archives as pods do"},
 		{Name: "node-ip", Aliases: []string{"i"}},
-		{Name: "node-external-ip", Standing: NotYet, Why: "the cloud controller sets internal addresses only", Instead: "use --tls-san for a certificate with that address"},
-		{Name: "node-internal-dns", Standing: NotYet, Why: "the cloud controller sets internal addresses only"},
-		{Name: "node-external-dns", Standing: NotYet, Why: "the cloud controller sets internal addresses only", Instead: "use --tls-san for a certificate with that name"},
+		{Name: "node-external-ip", Standing: Differs, Why: "one of each family; --advertise-address stays --node-ip's"},
+		{Name: "node-internal-dns"},
+		{Name: "node-external-dns"},
 		{Name: "resolv-conf", Env: "K3S_RESOLV_CONF"},
 		{Name: "flannel-iface", Standing: Differs, Why: "the network plugin is told of it; the address of the node stays --node-ip's"},
 		{Name: "flannel-conf", Standing: Never, Why: "a plugin plans the network", Instead: "configure cni-flannel in plugins.lock, or use --cni"},

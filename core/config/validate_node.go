@@ -17,6 +17,9 @@ func (v *checker) node() {
 		v.bad("node-name", c.NodeName, "not a node's name: %s; give another with --node-name", reasons(msgs))
 	}
 	v.nodeIPs()
+	v.externalIPs()
+	v.nodeNames("node-internal-dns", c.NodeInternalDNS)
+	v.nodeNames("node-external-dns", c.NodeExternalDNS)
 	for _, label := range c.NodeLabel {
 		v.label(label)
 	}
@@ -102,6 +105,42 @@ func (v *checker) nodeIPs() {
 	}
 	if len(addrs) > 2 || len(addrs) == 2 && addrs[0].Is6() == addrs[1].Is6() {
 		v.bad("node-ip", strings.Join(c.NodeIP, ","), "give one address, or one of IPv4 and one of IPv6")
+	}
+}
+
+// externalIPs checks the addresses from outside, which need not be on an interface:
+// a router may have them.
+func (v *checker) externalIPs() {
+	c := v.c
+	var addrs []netip.Addr
+	for _, s := range c.NodeExternalIP {
+		a := v.address("node-external-ip", s, "198.51.100.10")
+		switch {
+		case !a.IsValid():
+			return
+		case !a.IsGlobalUnicast():
+			v.bad("node-external-ip", s, "other machines cannot reach such an address; write one that they can")
+		case c.insideCluster(a):
+			v.bad("node-external-ip", s, "lies in --cluster-cidr or --service-cidr, where it would be taken for a pod's or a service's; write the address of the machine")
+		}
+		addrs = append(addrs, a)
+	}
+	if len(addrs) > 2 || len(addrs) == 2 && addrs[0].Is6() == addrs[1].Is6() {
+		v.bad("node-external-ip", strings.Join(c.NodeExternalIP, ","), "give one address, or one of IPv4 and one of IPv6")
+	}
+}
+
+// maxNodeNames bounds how many names a node's list of addresses may hold.
+const maxNodeNames = 8
+
+func (v *checker) nodeNames(option string, names []string) {
+	for _, name := range names {
+		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
+			v.bad(option, shortened(name), "not a DNS name: %s", reasons(msgs))
+		}
+	}
+	if len(names) > maxNodeNames {
+		v.bad(option, shortened(strings.Join(names, ",")), "more than %d names", maxNodeNames)
 	}
 }
 

@@ -3,7 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/datastore"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
+	"github.com/cleat-dev/cleat/core/internal/component/servicelb"
 	"github.com/cleat-dev/cleat/core/internal/component/supervisor"
 	embedapiserver "github.com/cleat-dev/cleat/core/internal/embed/apiserver"
 	embedcontrollers "github.com/cleat-dev/cleat/core/internal/embed/controllermanager"
@@ -129,11 +133,37 @@ func newControllerManager(cfg *config.Config, keys pki.Files, store *datastore.C
 	return run, standby, nil
 }
 
+// newServiceLB makes the unit that gives Services of type LoadBalancer addresses of
+// nodes. It shares the cloud controller's identity, of which it is a part in others.
+func newServiceLB(cfg *config.Config, keys pki.Files, store *datastore.Component, logger *slog.Logger) *servicelb.Component {
+	elect, standby := election(store, keys.CloudController, servicelb.Lease, cfg.NodeName)
+	var own []netip.Prefix
+	for _, cidr := range slices.Concat(cfg.ClusterCIDR, cfg.ServiceCIDR) {
+		if p, err := netip.ParsePrefix(cidr); err == nil { // Validate has looked at it
+			own = append(own, p)
+		}
+	}
+	return servicelb.New(servicelb.Options{
+		Off:   slices.Contains(cfg.Disable, "servicelb"),
+		Admin: keys.Deployer, Kubeconfig: keys.CloudController, User: pki.UserCloudController,
+		Networks: own,
+		Elect:    elect, Standby: standby,
+		Log: logger,
+	})
+}
+
 // once makes run the work of one server at a time where several may share the
 // datastore; the others stand by.
 func once(store *datastore.Component, kubeconfig, lease, nodeName string, run runFunc) (runFunc, func() bool) {
+	elect, standby := election(store, kubeconfig, lease, nodeName)
+	return func(ctx context.Context) error { return elect(ctx, run) }, standby
+}
+
+// election calls what it is given at once where this server is alone with its
+// datastore, else when it has the lease.
+func election(store *datastore.Component, kubeconfig, lease, nodeName string) (elect func(context.Context, runFunc) error, standby func() bool) {
 	gate := leader.NewGate(kubeconfig, lease, nodeName)
-	return func(ctx context.Context) error {
+	return func(ctx context.Context, run runFunc) error {
 		if !store.Plan().Shared {
 			return run(ctx)
 		}

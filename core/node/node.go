@@ -17,6 +17,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/kubelet"
 	"github.com/cleat-dev/cleat/core/internal/component/kubeproxy"
 	"github.com/cleat-dev/cleat/core/internal/component/network"
+	"github.com/cleat-dev/cleat/core/internal/component/nodefacts"
 	embedcontainerd "github.com/cleat-dev/cleat/core/internal/embed/containerd"
 	"github.com/cleat-dev/cleat/core/internal/embed/flannel"
 	embedkubelet "github.com/cleat-dev/cleat/core/internal/embed/kubelet"
@@ -98,6 +99,8 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		}
 		return program.Run(ctx)
 	}), needs.joinUnit, containerdUnit, imagesUnit)
+
+	k.Add("nodefacts", nodefacts.New(cfg, data.Kubeconfig("kubelet"), logger), kubeletUnit) // it writes on the Node
 
 	k.Add("network", &network.Component{
 		Config: cfg, InCluster: inCluster, Data: data, Log: logger,

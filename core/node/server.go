@@ -17,6 +17,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/lookup"
 	"github.com/cleat-dev/cleat/core/internal/component/nodeevents"
 	"github.com/cleat-dev/cleat/core/internal/component/nodepasswords"
+	"github.com/cleat-dev/cleat/core/internal/component/noderole"
 	"github.com/cleat-dev/cleat/core/internal/component/pki"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/component/scheduler"
@@ -124,6 +125,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	if !cfg.DisableCloudController {
 		k.Add("cloudcontroller", cloudcontroller.New(cfg, files.Deployer, files.CloudController, embedcloud.Run, logger), apiserverUnit)
 	}
+	k.Add("servicelb", newServiceLB(cfg, files, store, logger), apiserverUnit)
 	deploy := deployer.New(cfg, data, host, files.Deployer, logger)
 	k.Add("deployer", deploy, apiserverUnit, pluginsUnit)
 	k.Add("nodepasswords", nodepasswords.New(nodepasswords.Options{
@@ -151,6 +153,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		all.serve = append(all.serve, serveRotation(keys.Rotate))
 		return k, all, nil
 	}
+	k.Add("noderole", noderole.New(cfg.NodeName, files.Deployer), apiserverUnit)
 	joined := join.New(join.Options{
 		Config: cfg, Data: data, Log: logger,
 		Server: func() (string, error) { return cfg.ServerURL(), nil },

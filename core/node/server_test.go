@@ -118,7 +118,7 @@ func TestBootOrderOfAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	needs := needsOf(t, cfg)
-	want := []string{"containerd", "images", "join", "kubelet", "kubeproxy", "network", "plugins"}
+	want := []string{"containerd", "images", "join", "kubelet", "kubeproxy", "network", "nodefacts", "plugins"}
 	if got := units(needs); !slices.Equal(got, want) {
 		t.Errorf("units %v, want %v", got, want)
 	}
@@ -128,6 +128,7 @@ func TestBootOrderOfAnAgent(t *testing.T) {
 		{"kubelet", "join", "it has its identity from there"},
 		{"kubelet", "images", "the first pod needs the pause image"},
 		{"kubeproxy", "kubelet", ""},
+		{"nodefacts", "kubelet", "it writes on the Node"},
 	} {
 		if !slices.Contains(needs[tt.unit], tt.need) {
 			t.Errorf("%s does not wait for %s: %s", tt.unit, tt.need, tt.why)
@@ -141,7 +142,7 @@ func TestBootOrderOfAnAgent(t *testing.T) {
 func TestDisabledUnits(t *testing.T) {
 	all := units(graphOf(t, nil))
 	for flag, without := range map[string][]string{
-		"disable-agent":            {"containerd", "images", "join", "kubelet", "kubeproxy", "network"},
+		"disable-agent":            {"containerd", "images", "join", "kubelet", "kubeproxy", "network", "nodefacts", "noderole"},
 		"disable-scheduler":        {"scheduler"},
 		"disable-cloud-controller": {"cloudcontroller"},
 		"disable-kube-proxy":       {"kubeproxy"},

@@ -121,6 +121,9 @@ func TestPostgreSQL(t *testing.T) {
 		two.kubectl(t, "create", "configmap", "from-two", "--from-literal=value=shared")
 		t.Logf("first server again: Ready after %.1f s", one.serve(t))
 		eventuallyPrints(t, one.Machine, time.Minute, "shared", "kubectl", "get", "configmap", "from-two", "-o", "jsonpath={.data.value}")
+		// One gives Services their nodes, the other stands by.
+		eventuallyPrints(t, one.Machine, time.Minute, "two", "kubectl", "get", "lease", "cleat-servicelb", "-n", "kube-system", "-o", "jsonpath={.spec.holderIdentity}")
+		eventuallyPrints(t, one.Machine, time.Minute, "servicelb:ready", "sh", "-c", `cleat status | sed -n 's/^servicelb  *\([a-z]*\) .*/servicelb:\1/p'`)
 	})
 }
 

@@ -48,6 +48,14 @@ spec:
 ---
 apiVersion: v1
 kind: Service
+metadata: {name: front}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  ports: [{port: 18090, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Service
 metadata: {name: headless}
 spec:
   clusterIP: None
@@ -103,6 +111,7 @@ func testServices(t *testing.T, c *cluster) {
 	fromPod := func(url string) []string { return inShell("wget", "-q", "-O", "-", url) }
 	cluster := "http://" + c.web.clusterIP
 	nodePort := fmt.Sprintf("http://%s:%s", c.Addr, c.web.nodePort)
+	balancer := fmt.Sprintf("http://%s:18090", c.Addr)
 	for _, tc := range []struct {
 		name string
 		from *lab.Machine
@@ -113,6 +122,9 @@ func testServices(t *testing.T, c *cluster) {
 		{"node port from the node", c.Machine, curl(nodePort)},
 		{"node port from a pod", c.Machine, fromPod(nodePort)},
 		{"node port from another machine", c.client, curl(nodePort)},
+		{"load balancer from the node", c.Machine, curl(balancer)},
+		{"load balancer from a pod", c.Machine, fromPod(balancer)},
+		{"load balancer from another machine", c.client, curl(balancer)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var answered []string

@@ -10,6 +10,7 @@ const (
 	EtcDir        = "/etc/cleat"
 	PluginKeys    = EtcDir + "/plugin-keys"   // public keys, *.pub, of those whose plugins are trusted
 	NodePassword  = EtcDir + "/node/password" // outlives the data directory: a wiped node keeps its name
+	NodeID        = EtcDir + "/node/id"       // of --with-node-id; outlives the data directory as well
 	CNIConfDir    = "/etc/cni/net.d"
 	CNIBinDir     = "/opt/cni/bin"          // where a foreign CNI puts its plugins; ours are in the payload
 	CNIResults    = "/var/lib/cni/results"  // where the CNI library records what it has attached

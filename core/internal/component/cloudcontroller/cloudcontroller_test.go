@@ -86,7 +86,7 @@ func TestRun(t *testing.T) {
 	cfg := &config.Config{Options: config.Options{NodeName: "n", NodeIP: []string{"192.0.2.1"}}}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	run := func(ctx context.Context, c *rest.Config, nodeName string, nodeIPs []string, synced func()) error {
+	run := func(ctx context.Context, c *rest.Config, nodeName string, nodeIPs []string, _ *slog.Logger, synced func()) error {
 		if !strings.HasSuffix(c.Host, "/own") || nodeName != "n" || !slices.Equal(nodeIPs, []string{"192.0.2.1"}) {
 			t.Errorf("run got %q %q %v", c.Host, nodeName, nodeIPs)
 		}

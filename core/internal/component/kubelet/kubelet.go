@@ -33,6 +33,7 @@ type Component struct {
 	cfg        *config.Config
 	data       paths.Data
 	kubeconfig string
+	nodeID     string // file of --with-node-id
 	run        func(ctx context.Context) error
 	probe      *healthprobe.Prober
 }
@@ -40,18 +41,27 @@ type Component struct {
 // New returns the unit; run runs the kubelet, with Configuration and Args,
 // until its context is done. kubeconfig is the node's own.
 func New(cfg *config.Config, data paths.Data, run func(ctx context.Context) error) *Component {
-	return &Component{cfg: cfg, data: data, kubeconfig: data.Kubeconfig("kubelet"), run: run, probe: healthprobe.New(healthzURL, nil)}
+	return &Component{cfg: cfg, data: data, kubeconfig: data.Kubeconfig("kubelet"), nodeID: paths.NodeID, run: run, probe: healthprobe.New(healthzURL, nil)}
 }
 
 // publicResolvers are what pods get where the machine's own resolver is a
 // loopback address, which means another machine inside a pod. k3s has the same.
 const publicResolvers = "nameserver 8.8.8.8\nnameserver 2001:4860:4860::8888\n"
 
-// Prepare makes the directory of static pods, and the pods' resolv.conf where
-// the machine's own cannot serve them.
+// Prepare makes the directory of static pods, keeps the ID that is part of the
+// node's name, and writes the pods' resolv.conf where the machine's own cannot
+// serve them.
 func (c *Component) Prepare(context.Context) error {
 	if err := os.MkdirAll(StaticPods(c.data), 0o700); err != nil {
 		return fmt.Errorf("static pods: %w", err)
+	}
+	if id := c.cfg.Host.NodeID; id != "" {
+		if err := os.MkdirAll(filepath.Dir(c.nodeID), 0o755); err != nil {
+			return fmt.Errorf("node ID: %w", err)
+		}
+		if _, err := atomicfile.WriteIfChanged(c.nodeID, []byte(id+"\n"), 0o644); err != nil {
+			return fmt.Errorf("node ID: %w", err)
+		}
 	}
 	if !c.cfg.Host.ResolvConfUnusable {
 		return nil

@@ -36,6 +36,8 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("the machine's resolv.conf was usable, but %s was written (%v)", cfg.ResolvConf, err)
 	}
 
+	c.nodeID = filepath.Join(dir, "etc", "node", "id")
+	cfg.Host.NodeID = "0a1b2c3d"
 	cfg.Host.ResolvConfUnusable = true
 	for range 2 {
 		if err := c.Prepare(t.Context()); err != nil {
@@ -45,6 +47,9 @@ func TestPrepare(t *testing.T) {
 	text, err := os.ReadFile(cfg.ResolvConf)
 	if err != nil || !strings.HasPrefix(string(text), "nameserver ") || strings.Contains(string(text), "127.") {
 		t.Errorf("resolv.conf for pods: %q, %v", text, err)
+	}
+	if id, err := os.ReadFile(c.nodeID); err != nil || string(id) != "0a1b2c3d\n" {
+		t.Errorf("the node's ID: %q, %v", id, err)
 	}
 }
 

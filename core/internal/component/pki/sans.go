@@ -30,6 +30,8 @@ func ServingNames(c *config.Config) (dns []string, ips []netip.Addr, err error) 
 		dns    bool
 	}{
 		{"--node-ip", c.NodeIP, false},
+		{"--node-external-ip", c.NodeExternalIP, false},
+		{"--node-external-dns", c.NodeExternalDNS, true},
 		{"--advertise-address", []string{c.AdvertiseAddress}, false},
 		{"--bind-address", []string{c.BindAddress}, false},
 		{"--node-name", []string{c.NodeName}, true},

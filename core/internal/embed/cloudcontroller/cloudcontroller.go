@@ -13,14 +13,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	cloudproviderapi "k8s.io/cloud-provider/api"
 	"k8s.io/cloud-provider/controllers/node"
 	controllersmetrics "k8s.io/component-base/metrics/prometheus/controllers"
+
+	"github.com/cleat-dev/cleat/core/internal/nodenotes"
 )
 
 const (
@@ -33,17 +39,28 @@ const (
 // Run initializes nodes as the identity in config until ctx is done. nodeName
 // and nodeIPs are this machine's, for a kubelet that does not tell its address.
 // synced is called once the nodes are known.
-func Run(ctx context.Context, config *rest.Config, nodeName string, nodeIPs []string, synced func()) error {
+func Run(ctx context.Context, config *rest.Config, nodeName string, nodeIPs []string, log *slog.Logger, synced func()) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	nodes := factory.Core().V1().Nodes()
-	controller, err := node.NewCloudNodeController(nodes, client, provider{nodeName: nodeName, nodeIPs: nodeIPs},
+	controller, err := node.NewCloudNodeController(nodes, client, provider{nodeName: nodeName, nodeIPs: nodeIPs, log: log},
 		addressInterval, workers, workers)
 	if err != nil {
 		return fmt.Errorf("make the cloud node controller: %w", err)
+	}
+	changed := make(chan struct{}, 1)
+	if _, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
+		if notesDiffer(before, after) {
+			select {
+			case changed <- struct{}{}:
+			default: // it will look anyway
+			}
+		}
+	}}); err != nil {
+		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer factory.Shutdown()
@@ -58,9 +75,39 @@ func Run(ctx context.Context, config *rest.Config, nodeName string, nodeIPs []st
 	if cache.WaitForCacheSync(inner.Done(), nodes.Informer().HasSynced) {
 		synced()
 	}
-	<-done
-	if ctx.Err() != nil {
-		return ctx.Err()
+	for {
+		select {
+		case <-done:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return errors.New("the cloud node controller stopped by itself")
+		case <-changed:
+			// A node says its external addresses once it is registered, which would
+			// else be seen only after addressInterval.
+			if err := controller.UpdateNodeStatus(inner); err != nil {
+				log.Warn("cannot set the addresses of nodes yet", "error", err)
+			}
+		}
 	}
-	return errors.New("the cloud node controller stopped by itself")
+}
+
+// notesDiffer reports whether a node says something else of its addresses, or was
+// initialized just now, maybe from a copy that was older than what it says.
+func notesDiffer(before, after any) bool {
+	old, wasNode := before.(*corev1.Node)
+	now, isNode := after.(*corev1.Node)
+	if !wasNode || !isNode {
+		return false
+	}
+	if uninitialized(old) && !uninitialized(now) {
+		return true
+	}
+	return slices.ContainsFunc([]string{nodenotes.ExternalIP, nodenotes.InternalDNS, nodenotes.ExternalDNS}, func(key string) bool {
+		return old.Annotations[key] != now.Annotations[key]
+	})
+}
+
+func uninitialized(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == cloudproviderapi.TaintExternalCloudProvider })
 }

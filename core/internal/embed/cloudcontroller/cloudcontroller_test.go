@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	cloudproviderapi "k8s.io/cloud-provider/api"
+
+	"github.com/cleat-dev/cleat/core/internal/nodenotes"
 )
 
 // TestRun drives the controller against a server with one tainted node and
@@ -80,7 +83,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	synced, done := make(chan struct{}), make(chan error, 1)
 	config := &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
-	go func() { done <- Run(ctx, config, "n", nil, func() { close(synced) }) }()
+	go func() { done <- Run(ctx, config, "n", nil, slog.New(slog.DiscardHandler), func() { close(synced) }) }()
 
 	deadline := time.After(20 * time.Second)
 	receive(t, deadline, "the nodes to be known", synced)
@@ -108,5 +111,27 @@ func receive[T any](t *testing.T, deadline <-chan time.Time, what string, c <-ch
 	case <-deadline:
 		t.Fatalf("waited in vain for %s", what)
 		panic("unreachable")
+	}
+}
+
+func TestNotesDiffer(t *testing.T) {
+	node := func(external string, taints ...corev1.Taint) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{nodenotes.ExternalIP: external, "x": external}},
+			Spec: corev1.NodeSpec{Taints: taints}}
+	}
+	taint := corev1.Taint{Key: cloudproviderapi.TaintExternalCloudProvider}
+	for name, tc := range map[string]struct {
+		before, after any
+		want          bool
+	}{
+		"same":        {node("192.0.2.1"), node("192.0.2.1"), false},
+		"address":     {node(""), node("192.0.2.1"), true},
+		"initialized": {node("192.0.2.1", taint), node("192.0.2.1"), true},
+		"not yet":     {node("192.0.2.1", taint), node("192.0.2.1", taint), false},
+		"no node":     {nil, node("192.0.2.1"), false},
+	} {
+		if got := notesDiffer(tc.before, tc.after); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -3,12 +3,15 @@ package cloudcontroller
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	cloudprovider "k8s.io/cloud-provider"
 	cloudproviderapi "k8s.io/cloud-provider/api"
+
+	"github.com/cleat-dev/cleat/core/internal/nodenotes"
 )
 
 // providerName is the scheme of the nodes' provider IDs.
@@ -22,6 +25,7 @@ const maxAddresses = 8
 type provider struct {
 	nodeName string
 	nodeIPs  []string
+	log      *slog.Logger
 }
 
 func (provider) Initialize(cloudprovider.ControllerClientBuilder, <-chan struct{}) {}
@@ -51,11 +55,27 @@ func (p provider) InstanceMetadata(_ context.Context, node *corev1.Node) (*cloud
 	if hostname == "" {
 		hostname = node.Name
 	}
-	addresses := make([]corev1.NodeAddress, 0, len(ips)+1)
-	for _, ip := range ips {
-		addresses = append(addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
+	notes, err := nodenotes.Read(node.Annotations)
+	if err != nil {
+		p.log.Warn("a node tells of itself what cannot be", "node", node.Name, "error", err)
 	}
-	addresses = append(addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: hostname})
+	var addresses []corev1.NodeAddress
+	add := func(kind corev1.NodeAddressType, address string) {
+		addresses = append(addresses, corev1.NodeAddress{Type: kind, Address: address})
+	}
+	for _, ip := range ips {
+		add(corev1.NodeInternalIP, ip.String())
+	}
+	for _, ip := range notes.ExternalIPs {
+		add(corev1.NodeExternalIP, ip.String())
+	}
+	add(corev1.NodeHostName, hostname)
+	for _, name := range notes.InternalDNS {
+		add(corev1.NodeInternalDNS, name)
+	}
+	for _, name := range notes.ExternalDNS {
+		add(corev1.NodeExternalDNS, name)
+	}
 	// A provider ID cannot be changed: a node that came with another keeps it.
 	id := node.Spec.ProviderID
 	if id == "" {
@@ -92,12 +112,9 @@ func parseAddresses(from, node string, list []string) ([]netip.Addr, error) {
 	}
 	out := make([]netip.Addr, 0, len(list))
 	for _, s := range list {
-		a, err := netip.ParseAddr(strings.TrimSpace(s))
+		a, err := nodenotes.ParseAddress(strings.TrimSpace(s))
 		if err != nil {
 			return nil, fmt.Errorf("%s of node %s: %w", from, node, err)
-		}
-		if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" {
-			return nil, fmt.Errorf("%s of node %s: %s cannot be reached from other nodes", from, node, a)
 		}
 		out = append(out, a)
 	}
