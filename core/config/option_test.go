@@ -16,7 +16,7 @@ kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg ku
 server node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
 plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
 protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
-default-runtime nonroot-devices disable-default-registry-endpoint`
+default-runtime nonroot-devices disable-default-registry-endpoint lb-server-port`
 
 func TestTableIsTheContract(t *testing.T) {
 	var got []string
