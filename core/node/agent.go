@@ -5,8 +5,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/component/join"
+	"github.com/cleat-dev/cleat/core/internal/component/loadbalancer"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
@@ -24,14 +27,22 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
 
+	files := join.FilesOf(data)
+	balancer := loadbalancer.New(loadbalancer.Options{
+		Config: cfg, Data: data, Log: logger, Server: cfg.Server,
+		Authority: files.ServerCA, Cert: files.ClientKubelet.Cert, Key: files.ClientKubelet.Key,
+	})
+	balancerUnit := k.Add("loadbalancer", balancer)
 	joined := join.New(join.Options{
 		Config: cfg, Data: data, Log: logger,
-		Server:       func() (string, error) { return cfg.Server, nil },
+		// Not through the balancer, so that an error names the server it is about.
+		Server:       func() (string, error) { return balancer.Best(), nil },
+		Balancer:     balancer.URL(),
 		Token:        func() (token.Token, error) { return token.Parse(cfg.Token) },
 		Version:      version.Kubernetes,
 		PasswordFile: paths.NodePassword,
 	})
-	joinUnit := k.Add("join", joined)
+	joinUnit := k.Add("join", joined, balancerUnit)
 
 	plugged := &networkPlugin{cfg: cfg, data: data, log: logger, join: joined}
 	host := plugins.New(plugged.open, plugged.follow)
@@ -42,7 +53,7 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 		Plugins:   plugged.report,
 		Addons:    func() []serverstatus.Addon { return nil },
 	})
-	return k, &parts{report: report}, addNode(k, cfg, data, logger, nodeNeeds{
+	return k, &parts{report: report, metrics: []prometheus.Collector{balancer.Metrics()}}, addNode(k, cfg, data, logger, nodeNeeds{
 		join: joined, joinUnit: joinUnit,
 		cni: host, plugins: pluginsUnit,
 		// The servers have the same plan from the same plugin, and deploy it.

@@ -85,9 +85,10 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 			cluster, err := boot.Result()
 			return cluster.Identity, cluster.Token, err
 		},
-		Store: func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
-		Units: k.Status,
-		Page:  page,
+		Store:   func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
+		Servers: apiServers(files.Deployer),
+		Units:   k.Status,
+		Page:    page,
 
 		NetworkLock: plugged.networkLock, NetworkPlugin: plugged.networkPlugin,
 	})
