@@ -80,9 +80,10 @@ bench-plugins: build golden ## Measure one policy as a plugin in each language, 
 	go test -tags bench -vet=off -ldflags '$(test_ldflags)' -timeout 60m -count 1 -v -run TestAdmission ./test/bench/admission
 
 .PHONY: conformance-k8s
-conformance-k8s: build conformance-suite ## Run upstream's conformance specs on a fresh cluster (as root; FOCUS=regex SKIP=regex NODES=1 PROCS=n)
+conformance-k8s: build conformance-suite ## Run upstream's conformance specs on a fresh cluster (as root; FOCUS=regex SKIP=regex LABELS=filter NODES=1 PROCS=n)
 conformance-k8s: export CLEAT_CONFORMANCE_FOCUS := $(FOCUS)
 conformance-k8s: export CLEAT_CONFORMANCE_SKIP := $(SKIP)
+conformance-k8s: export CLEAT_CONFORMANCE_LABELS := $(LABELS)
 conformance-k8s: export CLEAT_CONFORMANCE_NODES := $(NODES)
 conformance-k8s: export CLEAT_CONFORMANCE_PROCS := $(PROCS)
 conformance-k8s:

@@ -65,6 +65,10 @@ type CNIRequest struct {
 	ClusterDomain  string   `json:"cluster_domain"`
 	ProxyMode      string   `json:"proxy_mode"` // a ProxyMode constant
 	Node           CNINode  `json:"node"`
+
+	// NetworkPolicy asks for NetworkPolicies to be enforced: the operator wants it and
+	// the core has the driver. Since ABI 1.1.
+	NetworkPolicy bool `json:"network_policy,omitempty"`
 }
 
 // CNINode is what is known about the node.
@@ -98,6 +102,22 @@ type CNIPlan struct {
 	Sysctls     map[string]string `json:"sysctls,omitempty"`
 	RemoveLinks []string          `json:"remove_links,omitempty"` // links another plan left behind
 	Manifests   []PlanManifest    `json:"manifests,omitempty"`    // handed to the deployer
+
+	// NetworkPolicy is absent when the core is to enforce none. Since ABI 1.1.
+	NetworkPolicy *NetworkPolicyPlan `json:"network_policy,omitempty"`
+}
+
+// Drivers of NetworkPolicy the core can run.
+const (
+	PolicyDriverNFTables = "nftables"
+)
+
+// NetworkPolicyPlan is what the driver of NetworkPolicy needs.
+type NetworkPolicyPlan struct {
+	Driver string `json:"driver"` // a PolicyDriver constant
+	// Bridge is the link that pods are plugged into, if there is one. Between its ports
+	// link-local IPv6, which no policy can name, is not let through.
+	Bridge string `json:"bridge,omitempty"`
 }
 
 // Flannel backends the core can run.

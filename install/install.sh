@@ -11,10 +11,11 @@ help() {
 	cat <<'HELP'
 Installs cleat as a systemd service, or brings an installation up to date.
 
-  curl -fsSL ADDRESS/install.sh | INSTALL_CLEAT_URL=ADDRESS sh -s - [server] [FLAG]...
-  INSTALL_CLEAT_BIN=PATH sh install.sh [server] [FLAG]...
+  curl -fsSL ADDRESS/install.sh | INSTALL_CLEAT_URL=ADDRESS sh -s - [server|agent] [FLAG]...
+  INSTALL_CLEAT_BIN=PATH sh install.sh [server|agent] [FLAG]...
 
-The FLAGs are those of `cleat server`. Without any, an installation keeps those it has.
+The FLAGs are those of `cleat server` or `cleat agent`. Without any, an installation
+keeps those it has. It is an agent where CLEAT_SERVER names a server to join.
 
 Where the binary comes from, one of:
   INSTALL_CLEAT_BIN         the binary, or a directory with cleat-linux-ARCH or cleat
@@ -27,7 +28,7 @@ Further variables:
   INSTALL_CLEAT_SKIP_START  true: do not start the service
   INSTALL_CLEAT_SKIP_ENABLE true: do not start the service, now or at boot
   CLEAT_..., CONTAINERD_..., HTTP_PROXY, HTTPS_PROXY, NO_PROXY and in small letters
-                            kept for the server in cleat.service.env, which only root
+                            kept for the service in cleat.service.env, which only root
                             can read; an empty variable is removed from it
 
 Options:
@@ -289,7 +290,7 @@ start() {
 		fail "cleat is installed but did not start, see above. Correct the flags (run this again with others) or /etc/cleat/config.yaml, then: systemctl restart cleat"
 	fi
 	say "cleat $version runs
-Next:    $bin_dir/cleat kubectl get nodes
+Nodes:   $bin_dir/cleat kubectl get nodes, on a server
 State:   $bin_dir/cleat status
 Log:     journalctl -u cleat
 Options: /etc/cleat/config.yaml, then systemctl restart cleat"
@@ -298,6 +299,7 @@ Options: /etc/cleat/config.yaml, then systemctl restart cleat"
 main() {
 	umask 022
 	command=server exec='' changed=false
+	[ -z "${CLEAT_SERVER:-}" ] || command=agent
 	case ${1:-} in
 	--help | -h)
 		help

@@ -82,6 +82,7 @@ func (a *app) checkDetection(cmd *cobra.Command, cfg *config.Config) hostcheck.R
 const (
 	overlayPlugin  = "cni-flannel"
 	overlayBackend = hostabi.FlannelVXLAN
+	bridgePlugin   = "cni-bridge"
 )
 
 // needsOf is what a server with this configuration needs of its machine.
@@ -90,6 +91,7 @@ func needsOf(cfg *config.Config) hostcheck.Needs {
 		DataDir: cfg.DataDir, KubeletDir: paths.KubeletDir, StatusSocket: paths.StatusSocket,
 		Node: !cfg.DisableAgent, Proxy: !cfg.DisableAgent && !cfg.DisableKubeProxy,
 		ProxyMode: componentargs.Value("proxy-mode", map[string]string{"proxy-mode": hostabi.ProxyModeNFTables}, cfg.KubeProxyArg),
+		Policy:    !cfg.DisableAgent && !cfg.DisableNetworkPolicy && (cfg.CNI == overlayPlugin || cfg.CNI == bridgePlugin),
 		VXLAN:     !cfg.DisableAgent && cfg.CNI == overlayPlugin && cfg.FlannelBackend == overlayBackend,
 	}
 	add := func(network, host string, port int, what string) {

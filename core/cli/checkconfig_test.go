@@ -111,7 +111,7 @@ func TestNeedsFollowTheOptions(t *testing.T) {
 		return needsOf(cfg)
 	}
 	n := needs(map[string][]string{})
-	if !n.Node || !n.Proxy || !n.VXLAN || n.ProxyMode != "nftables" || n.DataDir != config.DefaultDataDir || len(n.Ports) != 8 {
+	if !n.Node || !n.Proxy || !n.VXLAN || !n.Policy || n.ProxyMode != "nftables" || n.DataDir != config.DefaultDataDir || len(n.Ports) != 8 {
 		t.Errorf("defaults: %+v", n)
 	}
 	n = needs(map[string][]string{"kube-proxy-arg": {"proxy-mode=iptables"}, "flannel-backend": {"host-gw"}, "https-listen-port": {"7443"}, "bind-address": {"::1"}})
@@ -121,7 +121,12 @@ func TestNeedsFollowTheOptions(t *testing.T) {
 	if n = needs(map[string][]string{"disable-kube-proxy": {"true"}, "cni": {"cni-bridge"}}); n.Proxy || n.VXLAN || !n.Node {
 		t.Errorf("no proxy: %+v", n)
 	}
-	if n = needs(map[string][]string{"disable-agent": {"true"}, "disable-scheduler": {"true"}}); n.Node || n.Proxy || len(n.Ports) != 2 {
+	for flag, value := range map[string]string{"disable-network-policy": "true", "cni": "cni-none"} {
+		if n = needs(map[string][]string{flag: {value}}); n.Policy {
+			t.Errorf("--%s %s: network policies are checked for", flag, value)
+		}
+	}
+	if n = needs(map[string][]string{"disable-agent": {"true"}, "disable-scheduler": {"true"}}); n.Node || n.Proxy || n.Policy || len(n.Ports) != 2 {
 		t.Errorf("control plane: %+v", n)
 	}
 }

@@ -125,6 +125,7 @@ that program.`,
 	}
 	add(cluster, a.statusCommand())
 	add(cluster, a.uiCommand())
+	add(cluster, a.certificateCommand())
 	add(cluster, a.configCommand())
 	add(cluster, a.checkConfigCommand())
 	if a.programs.Graph != nil {

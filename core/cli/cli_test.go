@@ -243,7 +243,7 @@ func TestReportKnowsAWayOut(t *testing.T) {
 func TestCommandsOfMissingProgramsAreAbsent(t *testing.T) {
 	for _, cmd := range New(Programs{}).Commands() {
 		switch cmd.Name() {
-		case "status", "ui", "check-config", "config", "version", "completion", "killall", "uninstall":
+		case "status", "ui", "certificate", "check-config", "config", "version", "completion", "killall", "uninstall":
 		default:
 			t.Errorf("command %s has no program", cmd.Name())
 		}

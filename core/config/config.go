@@ -4,7 +4,10 @@
 // them a Config is never written again.
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Config is everything a node was told and everything it found out. Printed,
 // logged or encoded as JSON it shows Options, without secrets.
@@ -47,6 +50,8 @@ type Options struct {
 	WriteKubeconfig     string   // --write-kubeconfig
 	WriteKubeconfigMode string   // --write-kubeconfig-mode, octal digits
 
+	CertificateLifetime time.Duration // --certificate-lifetime: of leaves, not of authorities
+
 	WriteKubeconfigGroup string // --write-kubeconfig-group: a name or number, "" = as it comes
 
 	ClusterCIDR          []string // --cluster-cidr
@@ -63,6 +68,7 @@ type Options struct {
 	DisableScheduler       bool     // --disable-scheduler
 	DisableCloudController bool     // --disable-cloud-controller
 	DisableKubeProxy       bool     // --disable-kube-proxy
+	DisableNetworkPolicy   bool     // --disable-network-policy
 	DisableAgent           bool     // --disable-agent
 
 	KubeAPIServerArg         []string // --kube-apiserver-arg, each key=value

@@ -20,6 +20,7 @@ func (c *Config) InCluster(cluster joinapi.NodeConfig) (*Config, error) {
 	in.ClusterDNS, in.ClusterDomain = cluster.ClusterDNS, cluster.ClusterDomain
 	in.ServiceNodePortRange = cluster.ServiceNodePortRange
 	in.CNI, in.FlannelBackend = cluster.CNI, cluster.FlannelBackend
+	in.DisableNetworkPolicy = cluster.DisableNetworkPolicy
 	in.DisableKubeProxy, in.DisableCloudController = cluster.DisableKubeProxy, cluster.DisableCloudController
 
 	// On a restart the machine's links still carry addresses of the cluster itself.

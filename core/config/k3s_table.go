@@ -137,7 +137,7 @@ func k3sComponents() []K3sFlag {
 		{Name: "disable-scheduler"},
 		{Name: "disable-cloud-controller"},
 		{Name: "disable-kube-proxy"},
-		{Name: "disable-network-policy", Standing: NotYet, Why: "there is no network policy controller to disable", Instead: "leave it out"},
+		{Name: "disable-network-policy", Standing: Differs, Why: "the rules go too, without `cleat killall`"},
 		{Name: "disable-helm-controller", Standing: Never, Why: "charts are the work of the plugin deployer-helm",
 			Instead: "use `cleat plugin disable deployer-helm`"},
 		{Name: "disable-apiserver", Standing: NotYet, Why: noEtcd + " to run alone"},

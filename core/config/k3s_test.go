@@ -77,7 +77,7 @@ func TestK3sTable(t *testing.T) {
 }
 
 // ours are the options that k3s does not have.
-const ours = "log-format plugins-lock plugins-dir plugins-capture cni"
+const ours = "log-format plugins-lock plugins-dir plugins-capture cni certificate-lifetime"
 
 // TestK3sFlagsAreAll holds the table to the names that k3s's own help has.
 func TestK3sFlagsAreAll(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Command is a set of the commands an option belongs to.
@@ -23,6 +24,7 @@ type Kind uint8
 const (
 	Text   Kind = iota
 	Number      // a whole number
+	Period      // a time, such as 720h or 90m
 	Toggle      // true or false; a bare flag is true
 	List        // may be given more than once
 )
@@ -96,6 +98,7 @@ type (
 	text     func(*Options) *string
 	pathname func(*Options) *string // made absolute
 	number   func(*Options) *int
+	period   func(*Options) *time.Duration
 	toggle   func(*Options) *bool
 	commas   func(*Options) *[]string // a value may be several with commas between
 	lines    func(*Options) *[]string // values hold commas themselves
@@ -104,6 +107,7 @@ type (
 func (f text) kind() Kind     { return Text }
 func (f pathname) kind() Kind { return Text }
 func (f number) kind() Kind   { return Number }
+func (f period) kind() Kind   { return Period }
 func (f toggle) kind() Kind   { return Toggle }
 func (f commas) kind() Kind   { return List }
 func (f lines) kind() Kind    { return List }
@@ -136,6 +140,15 @@ func (f number) set(o *Options, values []string) error {
 	return nil
 }
 
+func (f period) set(o *Options, values []string) error {
+	d, err := time.ParseDuration(strings.TrimSpace(last(values)))
+	if err != nil {
+		return fmt.Errorf("not a time; write hours or minutes, such as 720h or 90m")
+	}
+	*f(o) = d
+	return nil
+}
+
 func (f toggle) set(o *Options, values []string) error {
 	b, err := strconv.ParseBool(strings.TrimSpace(last(values)))
 	if err != nil {
@@ -158,9 +171,21 @@ func (f lines) set(o *Options, values []string) error {
 func (f text) get(o *Options) []string     { return nonEmpty(*f(o)) }
 func (f pathname) get(o *Options) []string { return nonEmpty(*f(o)) }
 func (f number) get(o *Options) []string   { return []string{strconv.Itoa(*f(o))} }
+func (f period) get(o *Options) []string   { return []string{hours(*f(o))} }
 func (f toggle) get(o *Options) []string   { return []string{strconv.FormatBool(*f(o))} }
 func (f commas) get(o *Options) []string   { return *f(o) }
 func (f lines) get(o *Options) []string    { return *f(o) }
+
+// hours is a time as one writes it: 8760h, not 8760h0m0s.
+func hours(d time.Duration) string {
+	text := d.String()
+	for _, tail := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, tail) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
 
 func last(values []string) string {
 	if len(values) == 0 {

@@ -6,17 +6,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // contract is the list of flags that other checks rely on.
 const contract = `config debug data-dir bind-address https-listen-port advertise-address tls-san token token-file
 write-kubeconfig write-kubeconfig-mode cluster-cidr service-cidr service-node-port-range cluster-dns cluster-domain
-flannel-backend datastore-endpoint disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-agent
+flannel-backend datastore-endpoint disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-network-policy disable-agent
 kube-apiserver-arg kube-controller-manager-arg kube-scheduler-arg kubelet-arg kube-proxy-arg node-name node-ip
 server node-label node-taint resolv-conf snapshotter pause-image private-registry container-runtime-endpoint
 plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
 protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
-default-runtime nonroot-devices disable-default-registry-endpoint lb-server-port`
+default-runtime nonroot-devices disable-default-registry-endpoint certificate-lifetime lb-server-port`
 
 func TestTableIsTheContract(t *testing.T) {
 	var got []string
@@ -34,7 +35,7 @@ func TestTableIsTheContract(t *testing.T) {
 // TestTableCoversOptions writes through every row and wants each field of
 // Options written exactly once.
 func TestTableCoversOptions(t *testing.T) {
-	sample := map[Kind]string{Text: "/x", Number: "7", Toggle: "true", List: "x"}
+	sample := map[Kind]string{Text: "/x", Number: "7", Period: "720h", Toggle: "true", List: "x"}
 	writers := make(map[string]string)
 	short := make(map[string]string)
 	for _, o := range Table() {
@@ -105,6 +106,23 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := Nearest(given, names); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", given, got, want)
+		}
+	}
+}
+
+func TestPeriods(t *testing.T) {
+	var opts Options
+	option := period(func(o *Options) *time.Duration { return &o.CertificateLifetime })
+	for given, want := range map[string]string{
+		"8760h": "8760h", "90m": "1h30m", "120m": "2h", "30s": "30s", " 60s ": "1m", "1h10s": "1h0m10s", "0": "0s",
+	} {
+		if err := option.set(&opts, []string{given}); err != nil || option.get(&opts)[0] != want {
+			t.Errorf("%q: %q, %v; want %q", given, option.get(&opts), err, want)
+		}
+	}
+	for _, given := range []string{"", "x", "30", "1d"} {
+		if err := option.set(&opts, []string{given}); err == nil {
+			t.Errorf("%q was taken", given)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/internal/version"
 )
@@ -81,6 +82,9 @@ func generalOptions() []Option {
 		{Name: "token-file", Group: groupCluster, Value: "PATH", Commands: both,
 			Help:  "File that holds the token.",
 			field: pathname(func(o *Options) *string { return &o.TokenFile })},
+		{Name: "certificate-lifetime", Group: groupCluster, Value: "TIME", Default: "8760h", Commands: Server,
+			Help:  "How long the certificates are valid that this server issues from now on. Each is renewed, without a restart, when a third of its time is left.",
+			field: period(func(o *Options) *time.Duration { return &o.CertificateLifetime })},
 
 		{Name: "write-kubeconfig", Short: "o", Group: groupClient, Value: "PATH", Default: DefaultWriteKubeconfig, Commands: Server,
 			Help:  "Where to write the administrator's kubeconfig.",
@@ -151,6 +155,9 @@ func componentOptions() []Option {
 		{Name: "disable-kube-proxy", Group: groupComponents, Default: "false", Commands: Server, Agree: Common,
 			Help:  "Do not run kube-proxy.",
 			field: toggle(func(o *Options) *bool { return &o.DisableKubeProxy })},
+		{Name: "disable-network-policy", Group: groupComponents, Default: "false", Commands: Server, Agree: Common,
+			Help:  "Do not enforce NetworkPolicies. The network plugin is told of it; rules of an earlier start are removed.",
+			field: toggle(func(o *Options) *bool { return &o.DisableNetworkPolicy })},
 		{Name: "disable-agent", Group: groupComponents, Default: "false", Commands: Server,
 			Help:  "Run the control plane only, without a node on this machine.",
 			field: toggle(func(o *Options) *bool { return &o.DisableAgent })},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -24,6 +25,7 @@ func (c *Config) Validate() error {
 	if c.IsAgent() {
 		v.joining()
 	} else {
+		v.certificates()
 		v.kubeconfig()
 		v.listener()
 		v.networks()
@@ -39,6 +41,13 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(v.errs...)
 }
+
+// A certificate that ends sooner could end between two looks at it, and none
+// outlives its authority.
+const (
+	minCertificateLifetime = 30 * time.Second
+	maxCertificateLifetime = 10 * 365 * 24 * time.Hour
+)
 
 type checker struct {
 	c    *Config
@@ -93,6 +102,12 @@ func (v *checker) joining() {
 		v.bad("server", shortened(c.Server), "not a server's URL; "+form)
 	case u.Port() == "":
 		v.bad("server", c.Server, "has no port; "+form)
+	}
+}
+
+func (v *checker) certificates() {
+	if d := v.c.CertificateLifetime; d < minCertificateLifetime || d > maxCertificateLifetime {
+		v.bad("certificate-lifetime", hours(d), "write a time from %s to %s, such as 720h", hours(minCertificateLifetime), hours(maxCertificateLifetime))
 	}
 }
 

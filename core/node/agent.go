@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	certs "github.com/cleat-dev/cleat/core/internal/pki"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/internal/version"
@@ -41,6 +43,8 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 		Token:        func() (token.Token, error) { return token.Parse(cfg.Token) },
 		Version:      version.Kubernetes,
 		PasswordFile: paths.NodePassword,
+		// Every client of this process is made later.
+		Joined: func(life time.Duration) { quirks.FollowCertificates(certs.LookEvery(life)) },
 	})
 	joinUnit := k.Add("join", joined, balancerUnit)
 
@@ -53,10 +57,13 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 		Plugins:   plugged.report,
 		Addons:    func() []serverstatus.Addon { return nil },
 	})
-	return k, &parts{report: report, metrics: []prometheus.Collector{balancer.Metrics()}}, addNode(k, cfg, data, logger, nodeNeeds{
-		join: joined, joinUnit: joinUnit,
-		cni: host, plugins: pluginsUnit,
-		// The servers have the same plan from the same plugin, and deploy it.
-		deploy: func(context.Context, []hostabi.PlanManifest) error { return nil },
-	})
+	return k, &parts{
+			report: report, serve: []func(*http.ServeMux){serveRotation(joined.Rotate)},
+			metrics: []prometheus.Collector{balancer.Metrics()},
+		}, addNode(k, cfg, data, logger, nodeNeeds{
+			join: joined, joinUnit: joinUnit,
+			cni: host, plugins: pluginsUnit,
+			// The servers have the same plan from the same plugin, and deploy it.
+			deploy: func(context.Context, []hostabi.PlanManifest) error { return nil },
+		})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/embed/payload"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/extract"
+	"github.com/cleat-dev/cleat/core/internal/netpolicy"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
@@ -101,6 +103,7 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		Config: cfg, InCluster: inCluster, Data: data, Log: logger,
 		CNI: needs.cni, ProxyMode: kubeproxy.Mode(cfg), Deploy: needs.deploy,
 		Flannel: flannelDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
+		Policy:  policyDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
 		Client:  func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
 	}, needs.joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
 
@@ -145,10 +148,35 @@ func (d flannelDriver) Clean(ctx context.Context, plan hostabi.FlannelPlan) erro
 	return flannel.Clean(ctx, plan)
 }
 
+// policyDriver enforces NetworkPolicies with the network's own identity, which may
+// see the pods of all nodes.
+type policyDriver struct {
+	kubeconfig, nodeName string
+	logger               *slog.Logger
+}
+
+func (policyDriver) Guard(ctx context.Context, facts network.PolicyFacts) error {
+	return netpolicy.Guard(ctx, facts.Local, facts.Bridge)
+}
+
+func (d policyDriver) Run(ctx context.Context, facts network.PolicyFacts, ready func()) error {
+	client, err := clientFor(d.kubeconfig)
+	if err != nil {
+		return err
+	}
+	return netpolicy.Run(ctx, netpolicy.Options{
+		Client: client, Node: d.nodeName, Local: facts.Local, Bridge: facts.Bridge,
+		Attachments: paths.CNIResults, Log: d.logger,
+	}, ready)
+}
+
+func (policyDriver) Clean(ctx context.Context) error { return netpolicy.Clean(ctx) }
+
 func clientFor(kubeconfig string) (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", kubeconfig, err)
 	}
+	config.ContentType = runtime.ContentTypeProtobuf // all pods of a cluster are much to read as JSON
 	return kubernetes.NewForConfig(config)
 }

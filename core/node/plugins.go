@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -311,9 +310,7 @@ func (s *pluginSide) serve(mux *http.ServeMux) {
 		result, err := s.reload(r.Context())
 		if err != nil {
 			s.log.Error("plugins were not reloaded", "error", err)
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusConflict)
-			_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+			writeError(w, err)
 			return
 		}
 		writeJSON(w, result)

@@ -40,6 +40,7 @@ import (
 // process began.
 func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*kernel.Kernel, *parts, error) {
 	quirks.ShowForeignFlags()
+	quirks.FollowCertificates(certs.LookEvery(cfg.CertificateLifetime))
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
 
@@ -135,6 +136,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	k.Add("nodeevents", told, apiserverUnit)
 
 	if cfg.DisableAgent {
+		all.serve = append(all.serve, serveRotation(keys.Rotate))
 		return k, all, nil
 	}
 	joined := join.New(join.Options{
@@ -147,6 +149,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		Version:      version.Kubernetes,
 		PasswordFile: paths.NodePassword,
 	})
+	all.serve = append(all.serve, serveRotation(keys.Rotate, joined.Rotate))
 	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
 		join: joined, joinUnit: k.Add("join", joined, supervisorUnit),
 		cni: host, plugins: pluginsUnit,

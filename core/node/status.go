@@ -19,6 +19,10 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
+// rotateTimeout is less than a request to the socket may take. A dozen certificates
+// take less than a second.
+const rotateTimeout = 9 * time.Second
+
 // serveStatus answers GET /status with a serverstatus.Status and GET /timeline
 // with the boot so far, as JSON, GET /debug/pprof/… as net/http/pprof does, and
 // whatever each of more adds, on a unix socket that only root can open. close ends it.
@@ -69,6 +73,34 @@ func serveLinks(cfg *config.Config, page *statuspage.Page) func(*http.ServeMux) 
 			writeJSON(w, link)
 		})
 	}
+}
+
+// rotateFunc has certificates of this machine issued anew and returns when they are.
+type rotateFunc = func(context.Context) error
+
+// serveRotation answers POST /certificates/rotate when all certificates of this
+// machine were issued anew, those of the control plane first.
+func serveRotation(rotate ...rotateFunc) func(*http.ServeMux) {
+	return func(mux *http.ServeMux) {
+		mux.HandleFunc("POST /certificates/rotate", func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), rotateTimeout)
+			defer cancel()
+			for _, one := range rotate {
+				if err := one(ctx); err != nil {
+					writeError(w, err)
+					return
+				}
+			}
+			writeJSON(w, struct{}{})
+		})
+	}
+}
+
+// writeError answers with what localapi.Ask returns as the server's own words.
+func writeError(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusConflict)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -71,6 +71,7 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		NFTables:   nftables,
 		Masquerade: p.config.Masquerade,
 	}
+	decided.NetworkPolicy = cni.NetworkPolicy(req, bridge)
 	decided.Conflist, err = cni.BridgeNetwork{
 		Name:      "cbr0",
 		Bridge:    bridge,

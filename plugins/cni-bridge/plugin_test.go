@@ -21,6 +21,7 @@ func request(change func(*hostabi.CNIRequest)) hostabi.CNIRequest {
 		Node: hostabi.CNINode{
 			Name: "node-1", Addresses: []string{"192.0.2.10"}, Interface: "eth0", MTU: 1500, PodCIDRs: []string{"10.42.0.0/24"},
 		},
+		NetworkPolicy: true,
 	}
 	change(&req)
 	return req
@@ -33,6 +34,7 @@ func TestPlans(t *testing.T) {
 		change func(*hostabi.CNIRequest)
 	}{
 		{"default", nil, func(*hostabi.CNIRequest) {}},
+		{"without-policy", nil, func(r *hostabi.CNIRequest) { r.NetworkPolicy = false }},
 		{"iptables", nil, func(r *hostabi.CNIRequest) { r.ProxyMode = "iptables" }},
 		{"configured", map[string]any{"mtu": 1400, "masquerade": false}, func(*hostabi.CNIRequest) {}},
 	} {

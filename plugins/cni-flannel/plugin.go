@@ -34,6 +34,7 @@ type config struct {
 }
 
 const (
+	bridge          = "cni0"
 	vxlanOverhead   = 50 // bytes of the outer headers over IPv4
 	vxlanOverheadV6 = 70 // over IPv6
 	leastMTUV6      = 1280
@@ -113,9 +114,10 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		return hostabi.CNIPlan{}, fmt.Errorf("mtu %d is too small for IPv6; use %d or more", decided.MTU, leastMTUV6)
 	}
 	decided.Description = fmt.Sprintf("flannel %s for %s, pods of this node in %s", flannel.Backend, strings.Join(networks.List(), " and "), strings.Join(pods.List(), " and "))
+	decided.NetworkPolicy = cni.NetworkPolicy(req, bridge)
 	decided.Conflist, err = cni.BridgeNetwork{
 		Name:      "cbr0",
-		Bridge:    "cni0",
+		Bridge:    bridge,
 		MTU:       decided.MTU,
 		PodCIDRs:  pods.List(),
 		Routes:    networks.List(),

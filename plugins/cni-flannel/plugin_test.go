@@ -21,6 +21,7 @@ func request(change func(*hostabi.CNIRequest)) hostabi.CNIRequest {
 		Node: hostabi.CNINode{
 			Name: "node-1", Addresses: []string{"192.0.2.10"}, Interface: "eth0", MTU: 1500, PodCIDRs: []string{"10.42.0.0/24"},
 		},
+		NetworkPolicy: true,
 	}
 	change(&req)
 	return req
@@ -38,6 +39,7 @@ func TestPlans(t *testing.T) {
 		change func(*hostabi.CNIRequest)
 	}{
 		{"vxlan", nil, func(*hostabi.CNIRequest) {}},
+		{"without-policy", nil, func(r *hostabi.CNIRequest) { r.NetworkPolicy = false }},
 		{"vxlan-iptables", nil, func(r *hostabi.CNIRequest) { r.ProxyMode = "iptables" }},
 		{"vxlan-unknown-link", nil, func(r *hostabi.CNIRequest) { r.Node.Interface, r.Node.MTU = "", 0 }},
 		{"vxlan-jumbo", nil, func(r *hostabi.CNIRequest) { r.Node.MTU = 9000 }},

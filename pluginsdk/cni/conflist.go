@@ -74,6 +74,15 @@ func Sysctls() map[string]string {
 	}
 }
 
+// NetworkPolicy returns the plan for NetworkPolicies with the core's own driver,
+// nil unless the request asks for it. bridge is the link that pods are plugged into.
+func NetworkPolicy(req hostabi.CNIRequest, bridge string) *hostabi.NetworkPolicyPlan {
+	if !req.NetworkPolicy {
+		return nil
+	}
+	return &hostabi.NetworkPolicyPlan{Driver: hostabi.PolicyDriverNFTables, Bridge: bridge}
+}
+
 // SysctlsV6 returns what Sysctls does for IPv6. A node that routes no longer takes
 // its own routes from router advertisements, unless its link is told to.
 func SysctlsV6(link string) map[string]string {

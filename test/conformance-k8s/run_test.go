@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 // order is what a run is asked to do.
 type order struct {
 	focus, skip string // regular expressions about the names of specs, "" for none
+	labels      string // which specs there are at all, as ginkgo filters them
 	procs       int    // specs at a time
 	nodes       int    // a server and this less one agents
 }
@@ -53,6 +55,7 @@ func readOrder(t *testing.T) order {
 	t.Helper()
 	focus, asked := os.LookupEnv("CLEAT_CONFORMANCE_FOCUS")
 	o := order{focus: focus, skip: os.Getenv("CLEAT_CONFORMANCE_SKIP"), procs: 4 * runtime.NumCPU(), nodes: 1} // most specs wait most of the time
+	o.labels = cmp.Or(os.Getenv("CLEAT_CONFORMANCE_LABELS"), "Conformance")
 	if !asked {
 		o.focus, o.skip = sampleFocus, sampleSkip
 	}
@@ -75,7 +78,7 @@ func readOrder(t *testing.T) order {
 
 // command is ginkgo with the suite, to be run on the cluster's machine.
 func (o order) command(patience time.Duration) []string {
-	args := []string{"ginkgo", "--no-color", "--label-filter=Conformance", "--timeout=" + patience.String(), "--procs=" + strconv.Itoa(o.procs)}
+	args := []string{"ginkgo", "--no-color", "--label-filter=" + o.labels, "--timeout=" + patience.String(), "--procs=" + strconv.Itoa(o.procs)}
 	if o.focus != "" {
 		args = append(args, "--focus="+o.focus)
 	}

@@ -42,10 +42,15 @@ func (a *agent) start(t *testing.T) {
 
 func (a *agent) startAt(t *testing.T, url string) {
 	t.Helper()
+	a.as(t, append([]string{"cleat", "agent", "--server", url, "--token-file", "/etc/cleat/token"}, a.args...))
+}
+
+// as starts the agent by a command, where the command looks for the token.
+func (a *agent) as(t *testing.T, command []string) {
+	t.Helper()
 	a.CopyFile(t, a.of.Path("/var/lib/cleat/server/token"), "/etc/cleat/token", 0o600)
 	a.started = time.Now()
-	a.process = a.Start(t, "agent", append([]string{"cleat", "agent",
-		"--server", url, "--token-file", "/etc/cleat/token"}, a.args...)...)
+	a.process = a.Start(t, "agent", command...)
 }
 
 // awaitReady returns how many seconds it took until the Node was Ready.
@@ -66,17 +71,19 @@ func (a *agent) awaitReady(t *testing.T) float64 {
 }
 
 func TestAgents(t *testing.T) {
+	guide := readGuide(t, "guides/add-nodes.md")
 	l := newLab(t)
 	n := newNode(t, l, "n1")
 	agents := []*agent{newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3")}
 	client := l.Machine("client")
 	n.serve(t)
-	for _, a := range agents {
-		a.start(t)
+	agents[0].as(t, strings.Fields(guide.start[0]))
+	t.Logf("n2 is Ready after %.1f s", agents[0].awaitReady(t))
+	for _, a := range guide.does {
+		a.run(t, n.Name, func(command string) (string, error) { return n.Run("sh", "-c", command) })
 	}
-	for _, a := range agents {
-		t.Logf("%s is Ready after %.1f s", a.Name, a.awaitReady(t))
-	}
+	agents[1].start(t)
+	t.Logf("n3 is Ready after %.1f s", agents[1].awaitReady(t))
 
 	ns := n.namespace(t, "across")
 	n.apply(t, ns, webOn("n1", "n2", "n3"))
@@ -119,7 +126,14 @@ func TestAgents(t *testing.T) {
 		}
 		before := n.kubectl(t, "get", "pod", "-n", ns, "web-n2", "-o", "jsonpath={.status.containerStatuses[0].containerID}")
 		a.start(t)
-		t.Logf("%s is Ready again after %.1f s", a.Name, a.awaitReady(t))
+		lab.Eventually(t, bootPatience, "the agent's units are ready", func() error {
+			out, err := a.Run("cleat", "status", "-o", "json")
+			if err == nil && !strings.Contains(out, `"state": "ready"`) {
+				err = errors.New(out)
+			}
+			return err
+		})
+		a.awaitReady(t)
 		n.awaitPod(t, ns, "web-n2")
 		if after := n.kubectl(t, "get", "pod", "-n", ns, "web-n2", "-o", "jsonpath={.status.containerStatuses[0].containerID}"); after != before {
 			t.Errorf("the container was %s and is %s", before, after)

@@ -107,6 +107,10 @@ func faults() []fault {
 			ends: true, says: []string{"nft"},
 		},
 		{
+			name: "snapshotter that is missing", args: []string{"--snapshotter", "stargz"},
+			ends: true, says: []string{"containerd: containerd runs, but its CRI plugin did not start", "stargz"},
+		},
+		{
 			name: "database that refuses", args: []string{"--disable-agent", "--datastore-endpoint", "postgres://u:hidden@127.0.0.1:5432/db"},
 			says: []string{"connection refused", "127.0.0.1:5432"},
 		},

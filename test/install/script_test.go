@@ -67,6 +67,20 @@ func TestUnitQuotes(t *testing.T) {
 	}
 }
 
+// TestUnitOfAnAgent: a server to join makes it one, unless a command is given.
+func TestUnitOfAnAgent(t *testing.T) {
+	if unit := printUnit(t, "agent", "--node-name", "n2"); !strings.Contains(unit, `cleat agent "--node-name" "n2"`) {
+		t.Error(unit)
+	}
+	t.Setenv("CLEAT_SERVER", "https://10.99.0.1:6443")
+	if unit := printUnit(t, "--node-name", "n2"); !strings.Contains(unit, `cleat agent "--node-name" "n2"`) {
+		t.Error(unit)
+	}
+	if unit := printUnit(t, "server"); !strings.Contains(unit, "cleat server\n") {
+		t.Error(unit)
+	}
+}
+
 func printUnit(t *testing.T, flags ...string) string {
 	t.Helper()
 	out, err := pipe(t, installScript, append([]string{"sh", "-s", "-", "--print-unit"}, flags...)...)

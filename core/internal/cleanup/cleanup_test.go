@@ -98,7 +98,7 @@ func scene(t *testing.T) (*job, *fakeHost, *strings.Builder) {
 		members:   map[string][]int{"/sys/fs/cgroup/kubepods/besteffort/pod" + uid + "/" + web: {203}},
 		nft: map[string]string{
 			"tables": `{"nftables":[{"metainfo":{}},{"table":{"family":"ip","name":"kube-proxy"}},{"table":{"family":"ip","name":"flannel-ipv4"}},
-				{"table":{"family":"ip","name":"nat"}},{"table":{"family":"inet","name":"kube-proxy"}},{"table":{"family":"ip","name":"cni_hostport"}}]}`,
+				{"table":{"family":"ip","name":"nat"}},{"table":{"family":"inet","name":"kube-proxy"}},{"table":{"family":"inet","name":"cleat-policy"}},{"table":{"family":"ip","name":"cni_hostport"}}]}`,
 			"table ip cni_hostport": `{"nftables":[{"rule":{"chain":"output","handle":3}},{"rule":{"chain":"hostports","handle":4,"comment":"` + web + `"}},
 				{"rule":{"chain":"hostports","handle":5,"comment":"ffff"}}]}`,
 		},
@@ -134,6 +134,7 @@ func TestKillall(t *testing.T) {
 		"unmount /run/netns/cni-1", "unmount /run/netns/cni-2",
 		"link veth1", "link flannel.1", "link cni0",
 		"nft -f - < delete table ip kube-proxy", "nft -f - < delete table ip flannel-ipv4",
+		"nft -f - < delete table inet cleat-policy",
 		"nft -f - < delete rule ip cni_hostport hostports handle 4",
 		"iptables-restore --noflush --wait 5 < *nat\n" + `-D POSTROUTING -m comment --comment "masq" -j KUBE-MARK-MASQ` + "\n" +
 			`-D CNI-HOSTPORT-DNAT -m comment --comment "dnat name: \"cbr0\" id: \"aaaa\"" -j CNI-DN-1` + "\n" +

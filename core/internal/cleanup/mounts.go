@@ -82,7 +82,7 @@ type attachment struct {
 // other Kubernetes can have one of that name.
 func (j *job) attachments() []attachment {
 	var out []attachment
-	files, err := filepath.Glob(j.at(cniDir) + "/results/*")
+	files, err := filepath.Glob(j.at(paths.CNIResults) + "/*")
 	j.fail("network namespaces", err)
 	for _, file := range files {
 		content, err := readBounded(file)

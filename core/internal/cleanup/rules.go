@@ -34,6 +34,9 @@ func (j *job) containerIDs() []string {
 // hostPorts is the table of CNI's port mappings, which all networks share.
 const hostPorts = "cni_hostport"
 
+// policyTable is the one of NetworkPolicies, which has both families.
+const policyTable = "cleat-policy"
+
 // nftList is the part of `nft -j list` that we read.
 type nftList struct {
 	Nftables []struct {
@@ -70,7 +73,7 @@ func (j *job) removeTables(ctx context.Context, ids []string) {
 	var names []string
 	for _, item := range tables.Nftables {
 		t := item.Table
-		if t == nil || t.Family != "ip" && t.Family != "ip6" {
+		if t == nil || t.Family != "ip" && t.Family != "ip6" && t.Name != policyTable {
 			continue
 		}
 		name := t.Family + " " + t.Name
@@ -97,6 +100,8 @@ func (j *job) isOurTable(family, name string) bool {
 	switch name {
 	case "cleat-masq":
 		return true
+	case policyTable:
+		return family == "inet"
 	case "kube-proxy":
 		return j.alone()
 	case "flannel-ipv4":

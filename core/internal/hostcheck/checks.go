@@ -180,6 +180,9 @@ func (c *checker) node() {
 	if c.n.Proxy {
 		programs = append(programs, c.proxyPrograms()...)
 	}
+	if c.n.Policy && !slices.Contains(programs, "nft") {
+		programs = append(programs, "nft")
+	}
 	for _, name := range programs {
 		err := c.m.Program(name)
 		purpose, from := usedFor(name)
@@ -198,7 +201,7 @@ func (c *checker) proxyPrograms() []string {
 func usedFor(program string) (purpose, from string) {
 	switch {
 	case program == "nft":
-		return "service rules", "the package nftables"
+		return "rules of services and network policies", "the package nftables"
 	case strings.HasPrefix(program, "iptables"):
 		return "service rules", "the package iptables"
 	}
@@ -239,6 +242,13 @@ func (c *checker) network(ctx context.Context) {
 		} else {
 			try(TryNFTables, Missing, "nftables rules", "services", "modprobe nf_tables; if it stays, start with --kube-proxy-arg proxy-mode=iptables")
 		}
+	}
+	switch {
+	case c.n.Policy:
+		const without = "; or start with --disable-network-policy"
+		try(TryPolicy, Missing, "nftables sets", "network policies", "modprobe nf_tables"+without)
+		try(TryNetfilter, Missing, "br_netfilter", "services and network policies between pods of one node", module("br_netfilter")+without)
+	case c.n.Proxy:
 		try(TryNetfilter, Warning, "br_netfilter", "services between pods of one node", module("br_netfilter"))
 	}
 	forward := "/proc/sys/net/ipv4/ip_forward"

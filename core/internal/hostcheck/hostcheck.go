@@ -37,6 +37,7 @@ type Needs struct {
 	Node         bool // it runs pods
 	Proxy        bool // it writes service rules
 	ProxyMode    string
+	Policy       bool // it enforces NetworkPolicies
 	VXLAN        bool // its network has an overlay
 	StatusSocket string
 	Ports        []Port
@@ -80,6 +81,7 @@ const (
 	TryVXLAN      Trial = "vxlan"
 	TryOverlay    Trial = "overlay"
 	TryNFTables   Trial = "nftables" // a table with all that service rules use
+	TryPolicy     Trial = "policy"   // a table with all that rules of NetworkPolicies use
 	TryIPTables   Trial = "iptables" // likewise
 	TryNetfilter  Trial = "br_netfilter"
 )

@@ -106,7 +106,7 @@ func (f *facts) machine() Machine {
 
 func needs() Needs {
 	return Needs{
-		DataDir: "/var/lib/cleat", KubeletDir: "/var/lib/kubelet", Node: true, Proxy: true, ProxyMode: "nftables", VXLAN: true,
+		DataDir: "/var/lib/cleat", KubeletDir: "/var/lib/kubelet", Node: true, Proxy: true, ProxyMode: "nftables", Policy: true, VXLAN: true,
 		StatusSocket: "/run/cleat/status.sock",
 		Ports:        []Port{{"tcp", "0.0.0.0:6443", "API server"}, {"udp", ":8472", "flannel"}},
 	}
@@ -170,7 +170,8 @@ func TestLacks(t *testing.T) {
 		{"bridge", func(f *facts) { f.failing[TryBridge] = errors.New("no such device") }, "bridge", Missing, "modprobe bridge"},
 		{"vxlan", func(f *facts) { f.failing[TryVXLAN] = errors.New("no such device") }, "vxlan", Missing, "host-gw"},
 		{"nftables", func(f *facts) { f.failing[TryNFTables] = errors.New("no such file") }, "nftables rules", Missing, "modprobe nf_tables"},
-		{"br_netfilter", func(f *facts) { f.failing[TryNetfilter] = fs.ErrNotExist }, "br_netfilter", Warning, "modprobe br_netfilter"},
+		{"br_netfilter", func(f *facts) { f.failing[TryNetfilter] = fs.ErrNotExist }, "br_netfilter", Missing, "--disable-network-policy"},
+		{"sets", func(f *facts) { f.failing[TryPolicy] = errors.New("no such file") }, "nftables sets", Missing, "--disable-network-policy"},
 		{"forwarding", func(f *facts) { f.files["/proc/sys/net/ipv4/ip_forward"] = "0\n" }, "IP forwarding", Missing, "ip_forward=1"},
 		{"full disk", func(f *facts) { f.fs.Bavail = 1000 }, "disk /var/lib/cleat", Missing, "free some space"},
 		{"filling disk", func(f *facts) { f.fs.Bavail = 1 << 19 }, "disk /var/lib/cleat", Warning, "2.0 GiB free of 40.0"},
@@ -221,15 +222,23 @@ func TestChecksFollowTheNeeds(t *testing.T) {
 	f := goodHost()
 	f.failing = map[Trial]error{TryVXLAN: errors.New("x"), TryNFTables: errors.New("x")}
 	n := needs()
-	n.ProxyMode, n.VXLAN = "iptables", false
+	n.ProxyMode, n.VXLAN, n.Policy = "iptables", false, false
 	got := has(f, n)
 	if got["iptables rules"] != OK || got["program iptables-restore"] != OK {
 		t.Errorf("iptables is not looked at: %v", got)
 	}
-	for _, name := range []string{"vxlan", "nftables rules", "program nft"} {
+	for _, name := range []string{"vxlan", "nftables rules", "nftables sets", "program nft"} {
 		if _, ok := got[name]; ok {
 			t.Errorf("%q is looked at, but not needed", name)
 		}
+	}
+	f.failing[TryNetfilter] = errors.New("x")
+	if got = has(f, n); got["br_netfilter"] != Warning {
+		t.Errorf("br_netfilter for services alone: %v", got["br_netfilter"])
+	}
+	n.Policy = true
+	if got = has(f, n); got["program nft"] != OK || got["nftables sets"] != OK {
+		t.Errorf("what network policies need is not looked at: %v", got)
 	}
 	control := has(f, Needs{DataDir: "/var/lib/cleat", Ports: n.Ports})
 	for name := range maps.Keys(control) {
@@ -247,10 +256,10 @@ func TestChecksFollowTheNeeds(t *testing.T) {
 func TestTrials(t *testing.T) {
 	before := here(t)
 	m := This()
-	for _, trial := range []Trial{TryNamespaces, TryBridge, TryVeth, TryVXLAN, TryOverlay, TryNFTables, TryIPTables, TryNetfilter} {
+	for _, trial := range []Trial{TryNamespaces, TryBridge, TryVeth, TryVXLAN, TryOverlay, TryNFTables, TryPolicy, TryIPTables, TryNetfilter} {
 		err := m.Try(t.Context(), trial)
 		t.Logf("%s: %v", trial, err)
-		if os.Geteuid() == 0 && (trial == TryNamespaces || trial == TryVeth) && err != nil {
+		if os.Geteuid() == 0 && (trial == TryNamespaces || trial == TryVeth || trial == TryPolicy) && err != nil {
 			t.Errorf("%s: %v", trial, err)
 		}
 	}

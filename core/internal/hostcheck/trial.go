@@ -75,6 +75,8 @@ func carryOut(ctx context.Context, t Trial) error {
 		return tryOverlay()
 	case TryNFTables:
 		return run(ctx, nftables, "nft", "-f", "-")
+	case TryPolicy:
+		return run(ctx, policies, "nft", "-f", "-")
 	case TryIPTables:
 		return tryIPTables(ctx)
 	case TryNetfilter:
@@ -132,6 +134,37 @@ const nftables = `table ip try {
 		type filter hook forward priority filter; policy accept;
 		ct state invalid counter drop comment "try"
 		ip daddr 192.0.2.2 reject
+	}
+}
+`
+
+// policies has one of everything that the rules of NetworkPolicies are.
+const policies = `table inet try {
+	set blocks {
+		type ipv4_addr
+		flags interval
+		elements = { 192.0.2.0-192.0.2.9 }
+	}
+	set ports {
+		type ipv6_addr . inet_proto . inet_service
+	}
+	map pods {
+		type ipv4_addr : verdict
+		elements = { 192.0.2.1 : goto group }
+	}
+	chain allowed {
+		ip saddr @blocks tcp dport { 80, 8000-8080 } accept
+		ip6 daddr . meta l4proto . th dport @ports accept
+	}
+	chain group {
+		jump allowed
+		counter drop
+	}
+	chain ingress {
+		type filter hook forward priority -1; policy accept;
+		ct direction reply ct state established accept
+		icmpv6 type nd-neighbor-solicit accept
+		ip daddr vmap @pods
 	}
 }
 `

@@ -26,6 +26,7 @@ type NodeConfig struct {
 	CNI                  string   `json:"cni"`                  // the plugin that decides the network
 	FlannelBackend       string   `json:"flannelBackend"`
 	DisableKubeProxy     bool     `json:"disableKubeProxy,omitempty"`
+	DisableNetworkPolicy bool     `json:"disableNetworkPolicy,omitempty"`
 
 	DisableCloudController bool `json:"disableCloudController,omitempty"` // nodes register without its taint
 }

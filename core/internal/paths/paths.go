@@ -12,6 +12,7 @@ const (
 	NodePassword  = EtcDir + "/node/password" // outlives the data directory: a wiped node keeps its name
 	CNIConfDir    = "/etc/cni/net.d"
 	CNIBinDir     = "/opt/cni/bin"          // where a foreign CNI puts its plugins; ours are in the payload
+	CNIResults    = "/var/lib/cni/results"  // where the CNI library records what it has attached
 	KubeletDir    = "/var/lib/kubelet"      // CSI drivers expect it there
 	StatusSocket  = RunDir + "/status.sock" // what `cleat status` asks
 	KineSocket    = RunDir + "/kine.sock"   // the datastore's client endpoint

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,8 +12,11 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/atomicfile"
 )
 
-// FirstIssue is why a certificate is issued that was not there before.
-const FirstIssue = "there was none"
+// Why a certificate is issued beside what Stale says.
+const (
+	FirstIssue = "there was none"
+	Asked      = "it was asked for"
+)
 
 // EnsureKey reads the private key at file, or makes one there (0600) if the
 // file does not exist. A file that is no key is an error, never overwritten.
@@ -38,6 +42,15 @@ func EnsureKey(file string) (keyPEM []byte, err error) {
 // is kept. why says what was wrong with the old certificate, "" if nothing was
 // written.
 func (a *Authority) EnsureLeaf(certFile, keyFile string, leaf Leaf, now time.Time) (why string, err error) {
+	return a.ensureLeaf(certFile, keyFile, leaf, now, "")
+}
+
+// ReissueLeaf is EnsureLeaf that replaces a good certificate too.
+func (a *Authority) ReissueLeaf(certFile, keyFile string, leaf Leaf, now time.Time) (why string, err error) {
+	return a.ensureLeaf(certFile, keyFile, leaf, now, Asked)
+}
+
+func (a *Authority) ensureLeaf(certFile, keyFile string, leaf Leaf, now time.Time, because string) (why string, err error) {
 	keyPEM, err := EnsureKey(keyFile)
 	if err != nil {
 		return "", err
@@ -56,6 +69,7 @@ func (a *Authority) EnsureLeaf(certFile, keyFile string, leaf Leaf, now time.Tim
 		// Only the authority that signs counts; the ones above it do not sign leaves.
 		why = Stale(cert, key.Public(), leaf, a.chain[:1], now)
 	}
+	why = cmp.Or(why, because)
 	if why == "" {
 		return "", nil
 	}

@@ -14,13 +14,9 @@ import (
 	"time"
 )
 
-const (
-	// LeafLife is how long an issued certificate is valid, unless its
-	// authority ends earlier.
-	LeafLife = 365 * 24 * time.Hour
-	// RenewBefore is how long before its end a certificate is issued anew.
-	RenewBefore = 120 * 24 * time.Hour
-)
+// LeafLife is how long an issued certificate is valid when nobody chose, and
+// its authority does not end earlier.
+const LeafLife = 365 * 24 * time.Hour
 
 // Leaf is what a certificate says about its holder. The zero Server and
 // Client are a certificate good for nothing, so one of them is set.
@@ -31,6 +27,7 @@ type Leaf struct {
 	Client       bool     // may authenticate as CommonName
 	DNSNames     []string
 	IPs          []netip.Addr
+	Life         time.Duration // how long it is to be valid; 0 is LeafLife
 }
 
 func (l Leaf) usages() []x509.ExtKeyUsage {
@@ -54,13 +51,17 @@ func (l Leaf) template(now, authorityEnd time.Time) (*x509.Certificate, error) {
 	if l.Server && len(l.DNSNames)+len(l.IPs) == 0 {
 		return nil, fmt.Errorf("a server certificate needs a DNS name or an IP address")
 	}
-	end := now.Add(LeafLife)
+	life := l.Life
+	if life == 0 {
+		life = LeafLife
+	}
+	end := now.Add(life)
 	if end.After(authorityEnd) {
 		end = authorityEnd
 	}
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: l.CommonName, Organization: l.Organization},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             now.Add(-min(backdate, life/10)),
 		NotAfter:              end,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
@@ -71,7 +72,7 @@ func (l Leaf) template(now, authorityEnd time.Time) (*x509.Certificate, error) {
 }
 
 // Stale says in a few words why a certificate has to be issued anew, "" if it
-// is good: it does not fit, or it ends within RenewBefore.
+// is good: it does not fit, or it is past RenewAt.
 func Stale(cert *x509.Certificate, pub crypto.PublicKey, leaf Leaf, signers []*x509.Certificate, now time.Time) string {
 	why := Misfit(cert, pub, leaf, signers)
 	switch {
@@ -81,7 +82,7 @@ func Stale(cert *x509.Certificate, pub crypto.PublicKey, leaf Leaf, signers []*x
 		return "it is not valid yet"
 	case now.After(cert.NotAfter):
 		return "it expired at " + stamp(cert.NotAfter)
-	case now.After(cert.NotAfter.Add(-RenewBefore)):
+	case now.After(RenewAt(cert)):
 		return "it ends at " + stamp(cert.NotAfter)
 	}
 	return ""

@@ -139,8 +139,8 @@ func TestStale(t *testing.T) {
 	}{
 		{"same", pub, web, ca, epoch, ""},
 		{"order", pub, change(func(l *Leaf) { l.DNSNames = []string{"a", "b", "a"} }), ca, epoch, ""},
-		{"day before renewal", pub, web, ca, epoch.Add(LeafLife - RenewBefore - 24*time.Hour), ""},
-		{"renewal", pub, web, ca, epoch.Add(LeafLife - RenewBefore + time.Second), "it ends at"},
+		{"moment of renewal", pub, web, ca, RenewAt(cert), ""},
+		{"renewal", pub, web, ca, RenewAt(cert).Add(1), "it ends at"},
 		{"expired", pub, web, ca, epoch.Add(LeafLife + time.Second), "expired"},
 		{"early", pub, web, ca, epoch.Add(-2 * time.Hour), "not valid yet"},
 		{"key", pub2, web, ca, epoch, "another key"},
@@ -184,8 +184,11 @@ func TestEnsureLeafRenewsAndKeepsTheKey(t *testing.T) {
 	if why := ensure(ca, web, epoch.Add(time.Hour)); why != "" {
 		t.Fatalf("issued again: %s", why)
 	}
-	if why := ensure(ca, web, epoch.Add(LeafLife-RenewBefore+time.Hour)); !strings.Contains(why, "it ends") {
+	if why := ensure(ca, web, epoch.Add(LeafLife*2/3)); !strings.Contains(why, "it ends") {
 		t.Fatalf("renewal: %q", why)
+	}
+	if why, err := ca.ReissueLeaf(crt, key, web, epoch.Add(LeafLife*2/3)); why != Asked || err != nil {
+		t.Fatalf("a good certificate, asked for: %q, %v", why, err)
 	}
 	if why := ensure(authority(t, "new"), web, epoch); !strings.Contains(why, "another authority") {
 		t.Fatalf("new authority: %q", why)

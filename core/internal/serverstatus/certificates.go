@@ -12,22 +12,15 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/pki"
 )
 
-// How long before its end a certificate is worth a word. cleat renews its own at
-// 120 days (pki.RenewBefore), so either means that this did not happen. k3s warns
-// at 90 days too.
-const (
-	endsSoon     = 90 * 24 * time.Hour
-	endsVerySoon = 30 * 24 * time.Hour
-)
-
 // CertificateState says how urgent a certificate is.
 type CertificateState string
 
-// The states of a certificate.
+// The states of a certificate. cleat renews its own in time, so a warning means that
+// this did not happen. k3s warns at 90 days too.
 const (
 	CertificateOK         CertificateState = "ok"
-	CertificateWarning    CertificateState = "warning"  // ends within 90 days
-	CertificateCritical   CertificateState = "critical" // ends within 30 days
+	CertificateWarning    CertificateState = "warning"  // ends within 90 days, or a quarter of its time
+	CertificateCritical   CertificateState = "critical" // ends within 30 days, or a twelfth of its time
 	CertificateExpired    CertificateState = "expired"
 	CertificateUnreadable CertificateState = "unreadable" // Error says why
 )
@@ -75,9 +68,9 @@ func readCertificate(file string, now time.Time) Certificate {
 	switch {
 	case left <= 0:
 		c.State = CertificateExpired
-	case left < endsVerySoon:
+	case pki.EndsVerySoon(cert, now):
 		c.State = CertificateCritical
-	case left < endsSoon:
+	case pki.EndsSoon(cert, now):
 		c.State = CertificateWarning
 	}
 	return c

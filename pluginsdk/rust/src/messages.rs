@@ -94,6 +94,9 @@ message! {
         /// a constant `PROXY_MODE_…`
         pub proxy_mode: String;
         pub node: CNINode;
+        /// NetworkPolicy asks for NetworkPolicies to be enforced: the operator wants it and the
+        /// core has the driver. Since ABI 1.1.
+        pub network_policy: bool, omit_empty;
     }
 }
 
@@ -141,6 +144,23 @@ message! {
         pub remove_links: Vec<String>, omit_empty;
         /// handed to the deployer
         pub manifests: Vec<PlanManifest>, omit_empty;
+        /// NetworkPolicy is absent when the core is to enforce none. Since ABI 1.1.
+        pub network_policy: Option<NetworkPolicyPlan>, omit_empty;
+    }
+}
+
+// Drivers of NetworkPolicy the core can run.
+
+pub const POLICY_DRIVER_NFTABLES: &str = "nftables";
+
+message! {
+    /// NetworkPolicyPlan is what the driver of NetworkPolicy needs.
+    pub struct NetworkPolicyPlan {
+        /// a constant `POLICY_DRIVER_…`
+        pub driver: String;
+        /// Bridge is the link that pods are plugged into, if there is one. Between its ports
+        /// link-local IPv6, which no policy can name, is not let through.
+        pub bridge: String, omit_empty;
     }
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"github.com/cleat-dev/cleat/test/bench/processes"
 	"github.com/cleat-dev/cleat/test/e2e/lab"
 )
 
@@ -60,7 +61,10 @@ func asTool(word, arg string) error {
 		defer stop()
 		return runStarter(told, s)
 	case "idle":
-		result, err = watchIdle(arg)
+		var window time.Duration
+		if window, err = time.ParseDuration(arg); err == nil {
+			result, err = processes.Watch(window)
+		}
 	case "api":
 		result, err = measureAPI(arg)
 	case "profile":
@@ -72,39 +76,6 @@ func asTool(word, arg string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
-}
-
-// watchIdle measures the processes of the machine for a time.
-func watchIdle(window string) (idleFigures, error) {
-	length, err := time.ParseDuration(window)
-	if err != nil {
-		return idleFigures{}, err
-	}
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return idleFigures{}, err
-	}
-	busyBefore, err := busy(fs)
-	if err != nil {
-		return idleFigures{}, err
-	}
-	before, err := processes(fs, false)
-	if err != nil {
-		return idleFigures{}, err
-	}
-	time.Sleep(length) // the time that is measured
-	busyAfter, err := busy(fs)
-	if err != nil {
-		return idleFigures{}, err
-	}
-	after, err := processes(fs, true)
-	if err != nil {
-		return idleFigures{}, err
-	}
-	list, err := compare(before, after)
-	figures := idleFigures{Processes: list}
-	figures.Others = busyAfter - busyBefore - figures.seconds()
-	return figures, err
 }
 
 // side is one of the clusters that are compared.
@@ -147,7 +118,7 @@ func TestCluster(t *testing.T) {
 
 const resultDir = "../../../build/bench"
 
-func writeJSON(t *testing.T, s settings, outcomes []outcome) {
+func writeJSON(t *testing.T, s choices, outcomes []outcome) {
 	t.Helper()
 	text, err := json.MarshalIndent(map[string]any{"settings": s, "outcomes": outcomes}, "", "\t")
 	if err == nil {
@@ -222,7 +193,7 @@ func makeSides(t *testing.T) []*side {
 
 // run does one run of a side: a start from nothing, the idle window, a second
 // start after the machine was off, and requests.
-func (s *side) run(t *testing.T, want settings) outcome {
+func (s *side) run(t *testing.T, want choices) outcome {
 	t.Helper()
 	o := outcome{Side: s.name, LoadBefore: loadAverage(t)}
 	s.wipe(t)
@@ -235,7 +206,7 @@ func (s *side) run(t *testing.T, want settings) outcome {
 	}
 	if want.wants(figureIdle) {
 		time.Sleep(want.Settle) // controllers do work in the first minute that they never do again
-		o.Idle = &idleFigures{}
+		o.Idle = &processes.Idle{}
 		s.ask(t, o.Idle, want.Window+time.Minute, "idle", want.Window.String())
 	}
 	if want.wants(figureBoot) {

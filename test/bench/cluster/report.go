@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/test/bench/load"
+	"github.com/cleat-dev/cleat/test/bench/processes"
+	"github.com/cleat-dev/cleat/test/bench/stats"
 )
 
 // bootTimes are seconds since the first program was executed.
@@ -18,36 +20,6 @@ type bootTimes struct {
 	// Processor seconds until the last of these.
 	Spent  float64 // by all processes of the cluster
 	Others float64 // by the rest of the computer, the starter and the pod included
-}
-
-// idleFigures are of all processes of a cluster but those in its pods.
-type idleFigures struct {
-	Processes []processFigures
-	Others    float64 // processor seconds that the rest of the computer spent meanwhile
-}
-
-// processFigures are of all processes of one name.
-type processFigures struct {
-	Name    string
-	Count   int
-	PSS     uint64  // bytes, at the end of the window
-	Seconds float64 // of processor time in the window, with that of children that ended
-}
-
-func (i idleFigures) mebibytes() float64 {
-	var sum uint64
-	for _, p := range i.Processes {
-		sum += p.PSS
-	}
-	return float64(sum) / (1 << 20)
-}
-
-func (i idleFigures) seconds() float64 {
-	var sum float64
-	for _, p := range i.Processes {
-		sum += p.Seconds
-	}
-	return sum
 }
 
 // apiFigures are of one kind of request from a number of clients.
@@ -64,7 +36,7 @@ type outcome struct {
 	LoadBefore float64 // the computer's load average of one minute before the run
 	Cold       *bootTimes
 	Warm       *bootTimes
-	Idle       *idleFigures
+	Idle       *processes.Idle
 	API        []apiFigures
 }
 
@@ -85,7 +57,7 @@ func rows(outcomes []outcome) []row {
 			return 0, false
 		}
 	}
-	idle := func(read func(idleFigures) float64) func(outcome) (float64, bool) {
+	idle := func(read func(processes.Idle) float64) func(outcome) (float64, bool) {
 		return func(o outcome) (float64, bool) {
 			if o.Idle == nil {
 				return 0, false
@@ -104,8 +76,8 @@ func rows(outcomes []outcome) []row {
 		{"warm start, seconds to node Ready", 2, boot(warm, func(b bootTimes) float64 { return b.Node })},
 		{"warm start, seconds to the first pod Running", 2, boot(warm, func(b bootTimes) float64 { return b.Pod })},
 		{"warm start, processor seconds", 2, boot(warm, func(b bootTimes) float64 { return b.Spent })},
-		{"idle, PSS in MiB", 0, idle(idleFigures.mebibytes)},
-		{"idle, processor seconds", 2, idle(idleFigures.seconds)},
+		{"idle, PSS in MiB", 0, idle(func(i processes.Idle) float64 { return processes.Mebibytes(i.Memory().PSS) })},
+		{"idle, processor seconds", 2, idle(processes.Idle.Seconds)},
 	}
 	for _, request := range []string{requestCreate, requestUpdate, requestGet, requestList} {
 		for _, clients := range clientCounts() {
@@ -147,15 +119,6 @@ func (r row) values(outcomes []outcome, side string) []float64 {
 	return values
 }
 
-// median of sorted values, of which there is at least one.
-func median(values []float64) float64 {
-	half := len(values) / 2
-	if len(values)%2 == 0 {
-		return (values[half-1] + values[half]) / 2
-	}
-	return values[half]
-}
-
 // render makes the table: medians with the smallest and the largest value, and the
 // ratios of the first side's medians to the others'.
 func render(sides []string, outcomes []outcome) string {
@@ -176,16 +139,16 @@ func render(sides []string, outcomes []outcome) string {
 				b.WriteString(" |")
 				continue
 			}
-			fmt.Fprintf(&b, " %.*f (%.*f to %.*f) |", r.digits, median(v), r.digits, v[0], r.digits, v[len(v)-1])
+			fmt.Fprintf(&b, " %.*f (%.*f to %.*f) |", r.digits, stats.Median(v), r.digits, v[0], r.digits, v[len(v)-1])
 		}
 		first := r.values(outcomes, sides[0])
 		for _, side := range sides[1:] {
 			other := r.values(outcomes, side)
-			if len(first) == 0 || len(other) == 0 || median(other) == 0 {
+			if len(first) == 0 || len(other) == 0 || stats.Median(other) == 0 {
 				b.WriteString(" |")
 				continue
 			}
-			fmt.Fprintf(&b, " %.2f |", median(first)/median(other))
+			fmt.Fprintf(&b, " %.2f |", stats.Median(first)/stats.Median(other))
 		}
 		b.WriteString("\n")
 	}
@@ -208,7 +171,7 @@ func renderProcesses(sides []string, outcomes []outcome) string {
 					names = append(names, p.Name)
 				}
 				counts[p.Name] = p.Count
-				pss[p.Name] = append(pss[p.Name], float64(p.PSS)/(1<<20))
+				pss[p.Name] = append(pss[p.Name], processes.Mebibytes(p.PSS))
 				seconds[p.Name] = append(seconds[p.Name], p.Seconds)
 			}
 		}
@@ -219,7 +182,7 @@ func renderProcesses(sides []string, outcomes []outcome) string {
 			}
 			slices.Sort(pss[name])
 			slices.Sort(seconds[name])
-			fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %.2f |\n", side, name, counts[name], median(pss[name]), median(seconds[name]))
+			fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %.2f |\n", side, name, counts[name], stats.Median(pss[name]), stats.Median(seconds[name]))
 		}
 	}
 	return b.String()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/test/bench/load"
+	"github.com/cleat-dev/cleat/test/bench/processes"
 )
 
 func TestRender(t *testing.T) {
@@ -15,8 +16,11 @@ func TestRender(t *testing.T) {
 	full := outcome{
 		Side: "a",
 		Cold: &bootTimes{Readyz: 2, Node: 3, Pod: 4, Spent: 5},
-		Idle: &idleFigures{Processes: []processFigures{{"one", 1, 100 << 20, 1.5}, {"two", 3, 50 << 20, 0.25}}},
-		API:  []apiFigures{{requestCreate, 8, load.Result{P50: 2500 * time.Microsecond, P99: 9 * time.Millisecond, PerSecond: 400}}},
+		Idle: &processes.Idle{Processes: []processes.Figures{
+			{Name: "one", Count: 1, Memory: processes.Memory{PSS: 100 << 20}, Seconds: 1.5},
+			{Name: "two", Count: 3, Memory: processes.Memory{PSS: 50 << 20}, Seconds: 0.25},
+		}},
+		API: []apiFigures{{requestCreate, 8, load.Result{P50: 2500 * time.Microsecond, P99: 9 * time.Millisecond, PerSecond: 400}}},
 	}
 	got := render([]string{"a", "b"}, []outcome{boot("a", 1), boot("b", 8), full, boot("b", 4), boot("a", 9), boot("b", 3)})
 	for _, want := range []string{
@@ -39,17 +43,6 @@ func TestRender(t *testing.T) {
 	for _, unmeasured := range []string{"warm", "1 client", "update"} {
 		if strings.Contains(got, unmeasured) {
 			t.Errorf("a row for %s, which nobody measured:\n%s", unmeasured, got)
-		}
-	}
-}
-
-func TestMedian(t *testing.T) {
-	for _, tc := range []struct {
-		values []float64
-		want   float64
-	}{{[]float64{3}, 3}, {[]float64{1, 2}, 1.5}, {[]float64{1, 2, 9}, 2}, {[]float64{1, 2, 4, 9}, 3}} {
-		if got := median(tc.values); got != tc.want {
-			t.Errorf("%v: %v, want %v", tc.values, got, tc.want)
 		}
 	}
 }

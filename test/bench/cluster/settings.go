@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cleat-dev/cleat/test/bench/settings"
 )
 
 // The parts of the benchmark that settings choose from.
@@ -15,8 +17,8 @@ const (
 	figureAPI  = "api"  // requests per second
 )
 
-// settings are the choices of whoever runs the benchmark, from the environment.
-type settings struct {
+// choices are those of whoever runs the benchmark, from the environment.
+type choices struct {
 	Runs    int
 	Figures []string
 	Settle  time.Duration // from the first pod to the idle window
@@ -24,15 +26,9 @@ type settings struct {
 }
 
 // readSettings reads the variables CLEAT_BENCH_…; what is not set has its default.
-func readSettings(getenv func(string) string) (settings, error) {
+func readSettings(getenv func(string) string) (choices, error) {
 	all := []string{figureBoot, figureIdle, figureAPI}
-	s := settings{Runs: 5, Figures: all, Settle: time.Minute, Window: time.Minute}
-	var err error
-	if v := getenv("CLEAT_BENCH_RUNS"); v != "" {
-		if s.Runs, err = strconv.Atoi(v); err != nil || s.Runs < 1 || s.Runs > 100 {
-			return s, fmt.Errorf("CLEAT_BENCH_RUNS: %q, want 1 to 100", v)
-		}
-	}
+	s := choices{Runs: 5, Figures: all, Settle: time.Minute, Window: time.Minute}
 	if v := getenv("CLEAT_BENCH_FIGURES"); v != "" {
 		s.Figures = strings.Split(v, ",")
 		for _, f := range s.Figures {
@@ -41,14 +37,11 @@ func readSettings(getenv func(string) string) (settings, error) {
 			}
 		}
 	}
-	for name, into := range map[string]*time.Duration{"CLEAT_BENCH_SETTLE": &s.Settle, "CLEAT_BENCH_WINDOW": &s.Window} {
-		if v := getenv(name); v != "" {
-			if *into, err = time.ParseDuration(v); err != nil || *into < time.Second || *into > time.Hour {
-				return s, fmt.Errorf("%s: %q, want a duration from 1s to 1h", name, v)
-			}
-		}
-	}
-	return s, nil
+	return s, errors.Join(
+		settings.Count(getenv, "CLEAT_BENCH_RUNS", &s.Runs, 1, 100),
+		settings.Duration(getenv, "CLEAT_BENCH_SETTLE", &s.Settle),
+		settings.Duration(getenv, "CLEAT_BENCH_WINDOW", &s.Window),
+	)
 }
 
-func (s settings) wants(figure string) bool { return slices.Contains(s.Figures, figure) }
+func (s choices) wants(figure string) bool { return slices.Contains(s.Figures, figure) }

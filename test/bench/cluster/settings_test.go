@@ -10,18 +10,18 @@ import (
 func TestReadSettings(t *testing.T) {
 	for _, tc := range []struct {
 		set  map[string]string
-		want settings
+		want choices
 		err  string
 	}{
-		{nil, settings{5, []string{"boot", "idle", "api"}, time.Minute, time.Minute}, ""},
+		{nil, choices{5, []string{"boot", "idle", "api"}, time.Minute, time.Minute}, ""},
 		{
 			map[string]string{"CLEAT_BENCH_RUNS": "2", "CLEAT_BENCH_FIGURES": "api,boot", "CLEAT_BENCH_SETTLE": "5s", "CLEAT_BENCH_WINDOW": "2m"},
-			settings{2, []string{"api", "boot"}, 5 * time.Second, 2 * time.Minute}, "",
+			choices{2, []string{"api", "boot"}, 5 * time.Second, 2 * time.Minute}, "",
 		},
-		{map[string]string{"CLEAT_BENCH_RUNS": "0"}, settings{}, "CLEAT_BENCH_RUNS"},
-		{map[string]string{"CLEAT_BENCH_RUNS": "many"}, settings{}, "CLEAT_BENCH_RUNS"},
-		{map[string]string{"CLEAT_BENCH_FIGURES": "boots"}, settings{}, `"boots"`},
-		{map[string]string{"CLEAT_BENCH_WINDOW": "0s"}, settings{}, "CLEAT_BENCH_WINDOW"},
+		{map[string]string{"CLEAT_BENCH_RUNS": "0"}, choices{}, "CLEAT_BENCH_RUNS"},
+		{map[string]string{"CLEAT_BENCH_RUNS": "many"}, choices{}, "CLEAT_BENCH_RUNS"},
+		{map[string]string{"CLEAT_BENCH_FIGURES": "boots"}, choices{}, `"boots"`},
+		{map[string]string{"CLEAT_BENCH_WINDOW": "0s"}, choices{}, "CLEAT_BENCH_WINDOW"},
 	} {
 		got, err := readSettings(func(name string) string { return tc.set[name] })
 		if tc.err != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/cleat-dev/cleat/test/bench/load"
+	"github.com/cleat-dev/cleat/test/bench/processes"
 )
 
 // pollInterval is how often the starter looks for what it waits for.
@@ -190,7 +191,7 @@ func (st *starter) measure(ctx context.Context) (bootTimes, error) {
 	if err != nil {
 		return bootTimes{}, err
 	}
-	busyBefore, err := busy(fs)
+	busyBefore, err := processes.Busy(fs)
 	if err != nil {
 		return bootTimes{}, err
 	}
@@ -218,12 +219,12 @@ func (st *starter) measure(ctx context.Context) (bootTimes, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return times, err
 	}
-	busyAfter, err := busy(fs)
+	busyAfter, err := processes.Busy(fs)
 	if err != nil {
 		return times, err
 	}
-	all, err := processes(fs, false)
-	times.Spent = spent(all)
+	all, err := processes.Read(fs, false)
+	times.Spent = processes.Spent(all)
 	times.Others = busyAfter - busyBefore - times.Spent
 	return times, err
 }

@@ -118,20 +118,33 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 		return nil
 	}
 
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	stopped := make(chan error, 1)
-	go func() { stopped <- c.Start(ctx, c.Data.ContainerdConfig()) }()
+	go func() { stopped <- c.Start(running, c.Data.ContainerdConfig()) }()
 	probing, stopProbing := context.WithCancel(ctx)
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)
-		if kernel.Poll(probing, probeInterval, cri.probe) == nil {
+		probe := func(ctx context.Context) error {
+			err := cri.probe(ctx)
+			if final := (noCRI{}); errors.As(err, &final) {
+				stop(err)
+			}
+			return err
+		}
+		if kernel.Poll(probing, probeInterval, probe) == nil {
 			ready()
 		}
 	}()
 	err = <-stopped
 	stopProbing()
 	<-probed
-	if err == nil && ctx.Err() == nil {
+	switch cause := context.Cause(running); {
+	case ctx.Err() != nil:
+	case cause != nil:
+		return errors.Join(cause, err)
+	case err == nil:
 		err = errors.New("containerd stopped by itself")
 	}
 	return err

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	introspection "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -276,5 +278,50 @@ func TestRunFailsWithTheRuntime(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("error %v, want %q", err, tc.want)
 		}
+	}
+}
+
+// introspector is a containerd whose CRI plugin did not start.
+type introspector struct {
+	introspection.UnimplementedIntrospectionServer
+}
+
+func (introspector) Plugins(context.Context, *introspection.PluginsRequest) (*introspection.PluginsResponse, error) {
+	return &introspection.PluginsResponse{Plugins: []*introspection.Plugin{
+		{Type: "io.containerd.snapshotter.v1", ID: "zfs", InitErr: &rpcstatus.Status{Message: "no zfs here"}},
+		{Type: "io.containerd.cri.v1", ID: "runtime", InitErr: &rpcstatus.Status{Message: "inotify: too many open files"}},
+	}}, nil
+}
+
+func TestMissingCRIIsExplained(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	introspection.RegisterIntrospectionServer(server, introspector{})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		<-served
+	})
+	client, err := dialCRI("unix://" + socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.close()
+	var final noCRI
+	if err := client.probe(t.Context()); !errors.As(err, &final) {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{"runtime: inotify: too many open files", "fs.inotify.max_user_instances"} {
+		if !strings.Contains(final.Error(), want) {
+			t.Errorf("%q does not say %q", final.Error(), want)
+		}
+	}
+	if strings.Contains(final.Error(), "zfs") {
+		t.Errorf("%q tells of what the CRI does not need", final.Error())
 	}
 }

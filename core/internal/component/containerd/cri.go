@@ -3,10 +3,14 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
+	introspection "github.com/containerd/containerd/api/services/introspection/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -33,6 +37,34 @@ func dialCRI(endpoint string) (*criClient, error) {
 
 func (c *criClient) close() { _ = c.conn.Close() }
 
+// noCRI says that containerd runs without its CRI plugin and will not get it.
+type noCRI struct{ why string }
+
+func (e noCRI) Error() string {
+	return "containerd runs, but its CRI plugin did not start: " + e.why
+}
+
+// missing asks containerd why plugins that the CRI needs did not start; "" if it
+// knows of none.
+func (c *criClient) missing(ctx context.Context) string {
+	answer, err := introspection.NewIntrospectionClient(c.conn).Plugins(ctx, &introspection.PluginsRequest{})
+	if err != nil {
+		return ""
+	}
+	var all []string
+	for _, p := range answer.Plugins {
+		if p.InitErr == nil || !strings.Contains(p.Type+p.ID, "cri") {
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s.%s: %s", p.Type, p.ID, p.InitErr.Message))
+	}
+	why := strings.Join(all, "; ")
+	if strings.Contains(why, "inotify") || strings.Contains(why, "too many open files") {
+		why += "; raise the sysctl fs.inotify.max_user_instances, of which other programs of root have taken all"
+	}
+	return why
+}
+
 // probe returns nil when the runtime speaks CRI v1 and says that it is ready.
 // Its network may still be missing: that is another unit's work.
 func (c *criClient) probe(ctx context.Context) error {
@@ -41,6 +73,11 @@ func (c *criClient) probe(ctx context.Context) error {
 	// A refused connection is retried by gRPC only after a pause.
 	c.conn.ResetConnectBackoff()
 	if _, err := c.runtime.Version(ctx, &cri.VersionRequest{}); err != nil {
+		if status.Code(err) == codes.Unimplemented {
+			if why := c.missing(ctx); why != "" {
+				return noCRI{why}
+			}
+		}
 		return fmt.Errorf("CRI version at %s: %w", c.conn.Target(), err)
 	}
 	answer, err := c.runtime.Status(ctx, &cri.StatusRequest{})

@@ -36,6 +36,8 @@ type client struct {
 	now   func() time.Time
 	limit int64 // of an answer's body
 
+	asMember bool // its own certificate says who it is, the token stays here
+
 	pinned *http.Client
 	skew   time.Duration // server's clock minus ours, as last seen
 }
@@ -125,6 +127,9 @@ func (c *client) certificate(ctx context.Context, path string, node joinapi.Node
 }
 
 func (c *client) authorize(req *http.Request) {
+	if c.asMember {
+		return
+	}
 	user := token.UserNode
 	if c.token.Bootstrap {
 		user = c.token.Username
@@ -150,6 +155,9 @@ func (c *client) send(via *http.Client, req *http.Request) ([]byte, error) {
 	return body, judge(req.URL.Path, res, body)
 }
 
+// refused is the error of a server that does not take who asks.
+type refused struct{ error }
+
 // judge turns an answer that is none into an error.
 func judge(path string, res *http.Response, body []byte) error {
 	said := joinapi.ReadStatus(body)
@@ -157,9 +165,9 @@ func judge(path string, res *http.Response, body []byte) error {
 	case code == http.StatusOK:
 		return nil
 	case code == http.StatusUnauthorized:
-		return permanent{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}
+		return permanent{refused{errors.New("the server refuses the token: its password is wrong: copy the token from the server's node-token file")}}
 	case code == http.StatusForbidden:
-		return permanent{fmt.Errorf("the server refuses this node: %s", said)}
+		return permanent{refused{fmt.Errorf("the server refuses this node: %s", said)}}
 	case code == http.StatusTooManyRequests || code >= 500:
 		return fmt.Errorf("the server is not ready: %s: %s", res.Status, said)
 	case code < 400:
@@ -189,7 +197,7 @@ func (c *client) explain(err error) error {
 		if s := c.skewed(); s != "" {
 			return fmt.Errorf("%s: set the clock: %w", s, err)
 		}
-		return fmt.Errorf("the server's certificate is outside its time: restart the server to renew it: %w", err)
+		return fmt.Errorf("the server's certificate is outside its time: compare the clocks, and see the server's log on why it was not renewed: %w", err)
 	}
 	return fmt.Errorf("the server cannot be reached: check that it runs and that its port is open: %w", err)
 }

@@ -14,7 +14,7 @@ const fetchTimeout = 2 * time.Minute
 // machine has become; it is an error to ask before the unit is ready. The answer
 // has at most limit bytes.
 func (j *Join) Fetch(ctx context.Context, path string, limit int64) ([]byte, error) {
-	m, err := j.member()
+	m, err := j.newMember()
 	if err != nil {
 		return nil, err
 	}
@@ -26,6 +26,7 @@ func (j *Join) Fetch(ctx context.Context, path string, limit int64) ([]byte, err
 	if err := m.client.pin(bundle); err != nil {
 		return nil, err
 	}
+	m.client.asMember = m.isMember()
 	m.client.limit, m.client.pinned.Timeout = limit, fetchTimeout
 	return m.client.get(ctx, path)
 }

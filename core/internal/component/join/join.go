@@ -17,6 +17,7 @@ import (
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/renewal"
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
 
@@ -24,9 +25,6 @@ const (
 	firstDelay = 250 * time.Millisecond
 	maxDelay   = 10 * time.Second
 	repeatLog  = 30 * time.Second // how often an unchanged cause is logged
-
-	// renewEvery is how often a running node looks for certificates to renew.
-	renewEvery = 12 * time.Hour
 )
 
 // Options are what the unit needs from its surroundings. The functions are
@@ -43,15 +41,20 @@ type Options struct {
 	// It lies outside the data directory, so that a node that was wiped is
 	// still known.
 	PasswordFile string
-	Version      string // of this machine's Kubernetes, v1.36.3…
-	Log          *slog.Logger
-	Now          func() time.Time // nil is time.Now
+	// Joined is told, before the unit is ready, how long the shortest-lived of the
+	// certificates is valid; nil is not told.
+	Joined  func(life time.Duration)
+	Version string // of this machine's Kubernetes, v1.36.3…
+	Log     *slog.Logger
+	Now     func() time.Time // nil is time.Now
 }
 
 // Join is the unit.
 type Join struct {
 	Options
-	files Files
+	files  Files
+	keeper *renewal.Keeper
+	member *member // of Run and what it calls
 
 	mu     sync.Mutex
 	config *joinapi.NodeConfig
@@ -62,7 +65,13 @@ func New(o Options) *Join {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Join{Options: o, files: FilesOf(o.Data)}
+	j := &Join{Options: o, files: FilesOf(o.Data)}
+	j.keeper = renewal.New(renewal.Options{
+		Certificates: []string{j.files.ClientKubelet.Cert, j.files.ServingKubelet.Cert, j.files.ClientKubeProxy.Cert, j.files.ClientNetwork.Cert},
+		Renew:        func(ctx context.Context, all bool) error { return j.member.renew(ctx, all) },
+		Log:          o.Log, Now: func() time.Time { return j.Now() },
+	})
+	return j
 }
 
 // Files names what the unit brings home. The paths are known from the start,
@@ -83,7 +92,7 @@ func (j *Join) NodeConfig() (joinapi.NodeConfig, error) {
 // Run joins, trying again as long as waiting may help, calls ready, and renews
 // certificates until ctx ends.
 func (j *Join) Run(ctx context.Context, ready func()) error {
-	m, err := j.member()
+	m, err := j.newMember()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -95,20 +104,13 @@ func (j *Join) Run(ctx context.Context, ready func()) error {
 	j.mu.Lock()
 	j.config = config
 	j.mu.Unlock()
-	ready()
-	tick := time.NewTicker(renewEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			// The certificates at hand have months to go: log and try again.
-			if _, err := m.join(ctx); err != nil && ctx.Err() == nil {
-				j.Log.Error("renewing certificates failed, next try in "+renewEvery.String(), "error", err)
-			}
-		}
+	if j.Joined != nil {
+		j.Joined(renewal.Shortest(j.keeper.Certificates))
 	}
+	j.member = m
+	ready()
+	j.keeper.Run(ctx)
+	return nil
 }
 
 // untilJoined returns nil, nil when ctx ended first.
@@ -116,7 +118,7 @@ func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig,
 	var said string
 	var at time.Time
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
-		config, err := m.join(ctx)
+		config, err := m.ask(ctx, "")
 		if err == nil {
 			return config, nil
 		}
@@ -146,8 +148,8 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// member prepares what every attempt needs.
-func (j *Join) member() (*member, error) {
+// newMember prepares what every attempt needs.
+func (j *Join) newMember() (*member, error) {
 	server, err := j.Server()
 	if err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ func TestJoinAndRestart(t *testing.T) {
 	if asked := s.takeAsked(); !slices.Contains(asked, joinapi.PathServingKubelet) || slices.Contains(asked, joinapi.PathClientKubelet) {
 		t.Errorf("a new address asked for %v", asked)
 	}
-	m.opts.Now = func() time.Time { return time.Now().Add(pki.LeafLife - pki.RenewBefore + 24*time.Hour) }
+	m.opts.Now = func() time.Time { return time.Now().Add(pki.LeafLife * 2 / 3) }
 	m.must()
 	if asked := s.takeAsked(); len(asked) != 7 {
 		t.Errorf("at renewal it asked for %v", asked)

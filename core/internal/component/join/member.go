@@ -2,7 +2,9 @@ package join
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -30,6 +32,8 @@ type member struct {
 
 	version string // of this machine's Kubernetes
 	warned  bool   // of the clocks
+
+	visited time.Time // when the server was last asked, for renewals
 }
 
 func (m *member) close() { m.client.close() }
@@ -49,8 +53,9 @@ func (m *member) turn() error {
 	return nil
 }
 
-// join does all of it once. What is good on disk stays as it is.
-func (m *member) join(ctx context.Context) (*joinapi.NodeConfig, error) {
+// join does all of it once. What is good on disk stays as it is, unless there is a
+// reason in because to have every certificate made anew.
+func (m *member) join(ctx context.Context, because string) (*joinapi.NodeConfig, error) {
 	if err := m.turn(); err != nil {
 		return nil, permanent{err}
 	}
@@ -88,13 +93,14 @@ func (m *member) join(ctx context.Context) (*joinapi.NodeConfig, error) {
 		return nil, permanent{err}
 	}
 	for _, c := range m.certificates() {
-		if err := m.ensure(ctx, c, signers[c.leaf.Server]); err != nil {
+		if err := m.ensure(ctx, c, signers[c.leaf.Server], because); err != nil {
 			return nil, err
 		}
 	}
 	if err := m.writeKubeconfigs(); err != nil {
 		return nil, permanent{err}
 	}
+	m.visited = m.now()
 	return &config, nil
 }
 
@@ -161,24 +167,33 @@ func (m *member) certificates() []certificate {
 	}
 }
 
-// ensure keeps a good certificate or has a new one signed for the same key.
-func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Certificate) error {
-	keyPEM, err := pki.EnsureKey(c.pair.Key)
-	if err != nil {
-		return permanent{err}
+// stale makes the key if there is none and says why the certificate has to be made
+// anew, "" if it is good.
+func (m *member) stale(c certificate, signers []*x509.Certificate) (keyPEM []byte, pub crypto.PublicKey, why string, err error) {
+	if keyPEM, err = pki.EnsureKey(c.pair.Key); err != nil {
+		return nil, nil, "", err
 	}
 	key, err := pki.ParseKey(keyPEM)
 	if err != nil {
-		return permanent{fmt.Errorf("%s: %w", c.pair.Key, err)}
+		return nil, nil, "", fmt.Errorf("%s: %w", c.pair.Key, err)
 	}
-	why := pki.FirstIssue
 	switch old, err := pki.ReadLeaf(c.pair.Cert); {
 	case err == nil:
-		why = pki.Stale(old, key.Public(), c.leaf, signers, m.now())
-	case !errors.Is(err, fs.ErrNotExist):
+		return keyPEM, key.Public(), pki.Stale(old, key.Public(), c.leaf, signers, m.now()), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return keyPEM, key.Public(), pki.FirstIssue, nil
+	default:
+		return nil, nil, "", err
+	}
+}
+
+// ensure keeps a good certificate or has a new one signed for the same key.
+func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Certificate, because string) error {
+	keyPEM, pub, why, err := m.stale(c, signers)
+	if err != nil {
 		return permanent{err}
 	}
-	if why == "" {
+	if why = cmp.Or(why, because); why == "" {
 		return nil
 	}
 	csr, err := pki.NewRequest(keyPEM, c.leaf)
@@ -194,7 +209,7 @@ func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Cert
 		return fmt.Errorf("%s: the server's answer: %w", c.path, err)
 	}
 	// How long it lasts is the server's choice.
-	if wrong := pki.Misfit(certs[0], key.Public(), c.leaf, signers); wrong != "" {
+	if wrong := pki.Misfit(certs[0], pub, c.leaf, signers); wrong != "" {
 		return permanent{fmt.Errorf("%s: the server's certificate does not fit: %s", c.path, wrong)}
 	}
 	if err := atomicfile.WriteFile(c.pair.Cert, certPEM, 0o644); err != nil {

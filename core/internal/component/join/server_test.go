@@ -38,6 +38,8 @@ type fakeServer struct {
 	mu     sync.Mutex
 	hook   func(w http.ResponseWriter, r *http.Request) bool
 	asked  []string
+	now    func() time.Time  // when certificates are signed
+	locked bool              // the token is not good any more
 	secret bool              // credentials came to /cacerts
 	shows  map[string]string // path -> the user of the certificate that came with it
 }
@@ -48,7 +50,7 @@ func newFakeServer(t *testing.T, serving pki.Leaf, now time.Time) *fakeServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &fakeServer{t: t, id: id, shown: id.Server, shows: map[string]string{}}
+	s := &fakeServer{t: t, id: id, shown: id.Server, shows: map[string]string{}, now: time.Now}
 	keyPEM, err := pki.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +94,9 @@ func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.hook != nil && s.hook(w, r) {
 		return
 	}
-	if r.URL.Path != joinapi.PathCACerts && password != clusterPassword {
+	// As the supervisor: what the header says counts before the certificate.
+	isMember := !ok && s.shows[r.URL.Path] == joinapi.NodeUser("n1")
+	if r.URL.Path != joinapi.PathCACerts && !isMember && (s.locked || password != clusterPassword) {
 		joinapi.WriteStatus(w, http.StatusUnauthorized, 0, "wrong")
 		return
 	}
@@ -137,7 +141,7 @@ func (s *fakeServer) sign(r *http.Request) string {
 	case joinapi.PathClientNetwork:
 		leaf.CommonName, leaf.Organization = joinapi.UserNetwork, nil
 	}
-	text, err := authority.Sign(csr.PublicKey, leaf, time.Now())
+	text, err := authority.Sign(csr.PublicKey, leaf, s.now())
 	if err != nil {
 		s.t.Error(err)
 	}
@@ -148,6 +152,13 @@ func (s *fakeServer) setHook(f func(w http.ResponseWriter, r *http.Request) bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hook = f
+}
+
+// changeToken makes the server refuse the token that nodes joined with.
+func (s *fakeServer) changeToken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.locked = true
 }
 
 func (s *fakeServer) takeAsked() []string {

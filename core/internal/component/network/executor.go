@@ -21,14 +21,16 @@ import (
 // the machine up and starts the driver; finish, once the driver is up, lets
 // pods in by writing the CNI configuration.
 type executor struct {
-	host      host
-	dir       string
-	state     *state
-	flannel   Flannel
-	deploy    func(ctx context.Context, manifests []hostabi.PlanManifest) error
-	log       *slog.Logger
-	health    *health
-	protected string // the link that is never removed
+	host         host
+	dir          string
+	state        *state
+	flannel      Flannel
+	deploy       func(ctx context.Context, manifests []hostabi.PlanManifest) error
+	log          *slog.Logger
+	health       *health
+	policy       NetworkPolicy // nil = no plan may ask for it
+	policyHealth *health
+	protected    string // the link that is never removed
 
 	request hostabi.CNIRequest // what plan answers
 	plan    hostabi.CNIPlan
@@ -63,6 +65,7 @@ func (x *executor) begin(ctx context.Context, request hostabi.CNIRequest, plan h
 	// again later.
 	x.stopDriver()
 	x.health.set(nil)
+	x.policyHealth.set(nil)
 	x.begun, x.request = false, hostabi.CNIRequest{}
 	if err := x.leave(ctx, plan); err != nil {
 		return err
@@ -88,9 +91,14 @@ func (x *executor) begin(ctx context.Context, request hostabi.CNIRequest, plan h
 		x.driver = startDriver(ctx, x.log, x.health, func(ctx context.Context, ready func()) error {
 			return x.flannel.Run(ctx, flannelPlan, ready)
 		})
-		return nil
+	} else {
+		x.driver = idleDriver()
 	}
-	x.driver = idleDriver()
+	if err := x.enforce(ctx, plan, request); err != nil {
+		x.stopDriver()
+		x.begun, x.request = false, hostabi.CNIRequest{}
+		return fmt.Errorf("network_policy: %w", err)
+	}
 	return nil
 }
 
@@ -118,6 +126,13 @@ func (x *executor) leave(ctx context.Context, plan hostabi.CNIPlan) error {
 			errs = append(errs, fmt.Errorf("masquerade rules: %w", err))
 		} else {
 			x.state.Masquerade = ""
+		}
+	}
+	if x.state.Policy != nil && plan.NetworkPolicy == nil && x.policy != nil {
+		if err := x.policy.Clean(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("rules of NetworkPolicies: %w", err))
+		} else {
+			x.state.Policy = nil
 		}
 	}
 	if x.state.Conflist != "" && x.state.Conflist != plan.ConflistName {

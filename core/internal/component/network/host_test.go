@@ -2,48 +2,20 @@ package network
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/cleat-dev/cleat/core/internal/nettest"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// inNamespace is set in the process that runs inside its own network.
-const inNamespace = "CLEAT_TEST_IN_NAMESPACE"
-
 // TestMain runs the tests again in a network namespace of their own.
-func TestMain(m *testing.M) {
-	if os.Getenv(inNamespace) == "" {
-		os.Exit(rerun())
-	}
-	os.Exit(m.Run())
-}
-
-func rerun() int {
-	runtime.LockOSThread() // the child dies with this thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if uid := os.Geteuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
-	}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "in a network namespace:", err)
-		return 1
-	}
-	return 0
-}
+func TestMain(m *testing.M) { os.Exit(nettest.Main(m)) }
 
 func output(t *testing.T, name string, args ...string) string {
 	t.Helper()

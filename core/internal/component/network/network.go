@@ -54,17 +54,27 @@ type Component struct {
 	// ProxyMode is a hostabi.ProxyMode constant: what kube-proxy uses.
 	ProxyMode string
 	Flannel   Flannel
+	// Policy enforces NetworkPolicies if a plan asks for it. Nil = plans are told
+	// not to.
+	Policy NetworkPolicy
 	// Deploy takes the manifests of a plan. Nil = a plan with manifests fails.
 	Deploy func(ctx context.Context, manifests []hostabi.PlanManifest) error
 	Log    *slog.Logger
 
-	host   host   // nil = this machine
-	dir    string // of the CNI configuration, "" = paths.CNIConfDir
-	health health
+	host         host   // nil = this machine
+	dir          string // of the CNI configuration, "" = paths.CNIConfDir
+	health       health
+	policyHealth health
 }
 
-// Check reports why the driver does not run at the moment.
-func (c *Component) Check(context.Context) error { return c.health.get() }
+// Check reports why a driver does not run at the moment.
+func (c *Component) Check(context.Context) error {
+	err := c.policyHealth.get()
+	if err != nil {
+		err = fmt.Errorf("NetworkPolicies: %w", err)
+	}
+	return errors.Join(c.health.get(), err)
+}
 
 // Run is ready when a plan is carried out: its driver runs and its CNI
 // configuration is written.
@@ -117,6 +127,8 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}
 }
 
+func (c *Component) statePath() string { return c.Data.Agent("network.json") }
+
 func (c *Component) newExecutor() (*executor, error) {
 	h := c.host
 	if h == nil {
@@ -126,13 +138,14 @@ func (c *Component) newExecutor() (*executor, error) {
 	if dir == "" {
 		dir = paths.CNIConfDir
 	}
-	st, err := loadState(c.Data.Agent("network.json"))
+	st, err := loadState(c.statePath())
 	if err != nil {
 		// The record only serves to clean up after another plan.
 		c.Log.Warn("record of the last network plan not usable: what another plan left behind stays", "error", err)
 	}
 	return &executor{
 		host: h, dir: dir, state: st, flannel: c.Flannel, deploy: c.Deploy, log: c.Log, health: &c.health,
+		policy: c.Policy, policyHealth: &c.policyHealth,
 		protected: c.Config.Host.DefaultInterface,
 	}, nil
 }
@@ -205,5 +218,6 @@ func (c *Component) request(h host, node *corev1.Node) (hostabi.CNIRequest, erro
 			MTU:       traffic.MTU,
 			PodCIDRs:  node.Spec.PodCIDRs,
 		},
+		NetworkPolicy: c.Policy != nil && !c.Config.DisableNetworkPolicy,
 	}, nil
 }

@@ -40,6 +40,9 @@ func checkPlan(p hostabi.CNIPlan, protected string) error {
 	default:
 		return fmt.Errorf("driver: %q is none of %s, %s, %s", p.Driver, hostabi.CNIDriverFlannel, hostabi.CNIDriverBridge, hostabi.CNIDriverNone)
 	}
+	if err := checkPolicy(p.NetworkPolicy); err != nil {
+		return err
+	}
 	if err := checkConflist(p.ConflistName, p.Conflist); err != nil {
 		return err
 	}

@@ -31,6 +31,10 @@ func TestCheckPlanRefuses(t *testing.T) {
 		{"bridge: missing", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge}},
 		{"bridge.name", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "../x", Network: "10.0.0.0/8"}}},
 		{"bridge.network", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "x"}}},
+		{"network_policy.driver", with(func(p *hostabi.CNIPlan) { p.NetworkPolicy = &hostabi.NetworkPolicyPlan{Driver: "iptables"} })},
+		{"network_policy.bridge", with(func(p *hostabi.CNIPlan) {
+			p.NetworkPolicy = &hostabi.NetworkPolicyPlan{Driver: "nftables", Bridge: `cni0" accept`}
+		})},
 		{"conflist_name", with(func(p *hostabi.CNIPlan) { p.ConflistName, p.Conflist = "../../x.conflist", conflist("a") })},
 		{"conflist_name", with(func(p *hostabi.CNIPlan) { p.ConflistName, p.Conflist = "x.conf", conflist("a") })},
 		{"without conflist", with(func(p *hostabi.CNIPlan) { p.ConflistName = "x.conflist" })},

@@ -20,10 +20,11 @@ const maxStateBytes = 64 << 10
 type state struct {
 	path string
 
-	Conflist    string               `json:"conflist,omitempty"`     // base name of the file
-	ConflistSum string               `json:"conflist_sum,omitempty"` // sha256 of what was written
-	Flannel     *hostabi.FlannelPlan `json:"flannel,omitempty"`      // rules of this plan may be set
-	Masquerade  string               `json:"masquerade,omitempty"`   // "nftables" or "iptables": our own rules are set
+	Conflist    string               `json:"conflist,omitempty"`       // base name of the file
+	ConflistSum string               `json:"conflist_sum,omitempty"`   // sha256 of what was written
+	Flannel     *hostabi.FlannelPlan `json:"flannel,omitempty"`        // rules of this plan may be set
+	Policy      *PolicyFacts         `json:"network_policy,omitempty"` // rules of NetworkPolicies may be set
+	Masquerade  string               `json:"masquerade,omitempty"`     // "nftables" or "iptables": our own rules are set
 }
 
 // loadState never returns nil; with an error it is an empty state.

@@ -4,6 +4,7 @@
 package pki
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,8 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/kubeconfig"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	certs "github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/renewal"
 )
-
-// renewEvery is how often a running server looks for certificates to renew.
-// Those who serve or use them read the files again by themselves.
-const renewEvery = 12 * time.Hour
 
 // Options are what the unit needs from its surroundings.
 type Options struct {
@@ -40,7 +38,12 @@ type Options struct {
 // PKI is the unit.
 type PKI struct {
 	Options
-	files Files
+	files  Files
+	keeper *renewal.Keeper
+
+	// Of Run and what it calls.
+	id    *certs.Identity
+	given []byte // what was last written to --write-kubeconfig
 }
 
 // New makes the unit.
@@ -48,39 +51,45 @@ func New(o Options) *PKI {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &PKI{Options: o, files: FilesOf(o.Data)}
+	p := &PKI{Options: o, files: FilesOf(o.Data)}
+	var leaves []string
+	for _, i := range identities(p.files, certs.Leaf{}) {
+		leaves = append(leaves, i.pair.Cert)
+	}
+	p.keeper = renewal.New(renewal.Options{
+		Certificates: leaves,
+		Renew:        func(_ context.Context, all bool) error { return p.ensure(all) },
+		Log:          o.Log, Now: func() time.Time { return p.Now() },
+	})
+	return p
 }
 
 // Files names what the unit keeps on disk. The paths are known from the start,
 // the files exist once the unit is ready.
 func (p *PKI) Files() Files { return p.files }
 
-// Run makes all files, calls ready, and renews until ctx ends. A renewal that
-// fails is logged and tried again: the old certificates have months to go.
-func (p *PKI) Run(ctx context.Context, ready func()) error {
-	id, err := p.Identity()
-	if err != nil {
+// Run makes all files, calls ready, and renews until ctx ends. Those who serve or
+// use the certificates read the files again by themselves.
+func (p *PKI) Run(ctx context.Context, ready func()) (err error) {
+	if p.id, err = p.Identity(); err != nil {
 		return err
 	}
-	if err := p.ensure(id); err != nil {
+	if err := p.ensure(false); err != nil {
 		return err
 	}
 	ready()
-	tick := time.NewTicker(renewEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := p.ensure(id); err != nil {
-				p.Log.Error("renewing certificates failed, next try in "+renewEvery.String(), "error", err)
-			}
-		}
-	}
+	p.keeper.Run(ctx)
+	return nil
 }
 
-func (p *PKI) ensure(id *certs.Identity) error {
+// Check fails when certificates cannot be renewed and one is about to end.
+func (p *PKI) Check(context.Context) error { return p.keeper.Check() }
+
+// Rotate has every certificate issued anew, for the keys there are.
+func (p *PKI) Rotate(ctx context.Context) error { return p.keeper.Rotate(ctx) }
+
+// ensure makes every file good, and with all every certificate anew.
+func (p *PKI) ensure(all bool) error {
 	sans, err := p.sans()
 	if err != nil {
 		return err
@@ -90,39 +99,53 @@ func (p *PKI) ensure(id *certs.Identity) error {
 			return err
 		}
 	}
-	server := p.Config.ServerURL()
+	// One that cannot be renewed does not keep the others from it.
+	var errs []error
 	for _, i := range identities(p.files, sans) {
-		authority := map[signer]*certs.Authority{serverCA: id.Server, clientCA: id.Client, requestHeaderCA: id.RequestHeader}[i.signer]
-		why, err := authority.EnsureLeaf(i.pair.Cert, i.pair.Key, i.leaf, p.Now())
-		if err != nil {
-			return fmt.Errorf("certificate of %s: %w", i.leaf.CommonName, err)
-		}
-		if why != "" {
-			// A new cluster issues them all, a running one says which it renews.
-			level := slog.LevelInfo
-			if why == certs.FirstIssue {
-				level = slog.LevelDebug
-			}
-			p.Log.Log(context.Background(), level, "certificate issued", "user", i.leaf.CommonName, "why", why)
-		}
-		if i.kubeconfig == "" {
-			continue
-		}
-		// By path, so that a client that is running follows a renewal.
-		err = p.writeKubeconfig(i.kubeconfig, 0o600, kubeconfig.Config{
-			Server: server, CAFile: p.files.ServerCA.Cert, CertFile: i.pair.Cert, KeyFile: i.pair.Key,
-		})
-		if err != nil {
-			return err
+		if err := p.ensureOne(i, all); err != nil {
+			errs = append(errs, fmt.Errorf("certificate of %s: %w", i.leaf.CommonName, err))
 		}
 	}
-	return p.ensureAdmin(server)
+	return errors.Join(append(errs, p.ensureAdmin())...)
+}
+
+func (p *PKI) ensureOne(i identity, all bool) error {
+	authority := map[signer]*certs.Authority{serverCA: p.id.Server, clientCA: p.id.Client, requestHeaderCA: p.id.RequestHeader}[i.signer]
+	i.leaf.Life = p.Config.CertificateLifetime
+	issue := authority.EnsureLeaf
+	if all {
+		issue = authority.ReissueLeaf
+	}
+	why, err := issue(i.pair.Cert, i.pair.Key, i.leaf, p.Now())
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		// A new cluster issues them all, a running one says which it renews.
+		level := slog.LevelInfo
+		if why == certs.FirstIssue {
+			level = slog.LevelDebug
+		}
+		p.Log.Log(context.Background(), level, "certificate issued", "user", i.leaf.CommonName, "file", filepath.Base(i.pair.Cert), "why", why)
+	}
+	if i.kubeconfig == "" {
+		return nil
+	}
+	// By path, so that a client that is running follows a renewal.
+	text, err := kubeconfig.Config{
+		Server: p.Config.ServerURL(), CAFile: p.files.ServerCA.Cert, CertFile: i.pair.Cert, KeyFile: i.pair.Key,
+	}.Marshal()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", i.kubeconfig, err)
+	}
+	_, err = atomicfile.WriteIfChanged(i.kubeconfig, text, 0o600)
+	return err
 }
 
 // ensureAdmin writes the kubeconfigs for people. They get copied to other
 // machines, so everything is in them.
-func (p *PKI) ensureAdmin(server string) error {
-	c := kubeconfig.Config{Server: server}
+func (p *PKI) ensureAdmin() error {
+	c := kubeconfig.Config{Server: p.Config.ServerURL()}
 	for _, f := range []struct {
 		to   *[]byte
 		path string
@@ -133,12 +156,26 @@ func (p *PKI) ensureAdmin(server string) error {
 		}
 		*f.to = text
 	}
-	if err := p.writeKubeconfig(p.files.Admin, 0o600, c); err != nil {
+	text, err := c.Marshal()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", p.files.Admin, err)
+	}
+	if _, err := atomicfile.WriteIfChanged(p.files.Admin, text, 0o600); err != nil {
 		return err
 	}
 	path := p.Config.WriteKubeconfig
-	if path == "" {
+	if path == "" || bytes.Equal(text, p.given) {
 		return nil
+	}
+	// A start writes it in any case, as k3s does. While the server runs, what
+	// somebody made of it stays.
+	if p.given != nil {
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, p.given) {
+			p.given = text
+			p.Log.Warn("the admin kubeconfig was changed or removed by hand, so it stays as it is; its certificate was renewed",
+				"file", path, "renewed", p.files.Admin)
+			return nil
+		}
 	}
 	mode := fs.FileMode(0o600)
 	if text := p.Config.WriteKubeconfigMode; text != "" {
@@ -154,12 +191,13 @@ func (p *PKI) ensureAdmin(server string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("--write-kubeconfig: %w", err)
 	}
-	if err := p.writeKubeconfig(path, mode, c); err != nil {
+	if _, err := atomicfile.WriteIfChanged(path, text, mode); err != nil {
 		return fmt.Errorf("--write-kubeconfig: %w", err)
 	}
 	if err := giveToGroup(path, p.Config.WriteKubeconfigGroup); err != nil {
 		return fmt.Errorf("--write-kubeconfig-group: %w", err)
 	}
+	p.given = text
 	return nil
 }
 
@@ -180,13 +218,4 @@ func giveToGroup(path, group string) error {
 		}
 	}
 	return os.Chown(path, -1, int(id))
-}
-
-func (p *PKI) writeKubeconfig(path string, mode fs.FileMode, c kubeconfig.Config) error {
-	text, err := c.Marshal()
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s", path), err)
-	}
-	_, err = atomicfile.WriteIfChanged(path, text, mode)
-	return err
 }

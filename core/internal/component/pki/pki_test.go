@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -186,7 +185,7 @@ func TestRestartChangesNothingAndChangesReachTheFiles(t *testing.T) {
 		t.Error("a new --tls-san changed a key or the admin")
 	}
 
-	s.now = s.now.Add(certs.LeafLife - certs.RenewBefore)
+	s.now = s.now.Add(certs.LeafLife * 2 / 3)
 	s.must()
 	if bytes.Equal(admin, read(t, f.Admin)) || !bytes.Equal(read(t, f.Admin), read(t, s.cfg.WriteKubeconfig)) {
 		t.Error("the admin kubeconfigs did not follow the renewal")
@@ -222,7 +221,6 @@ func TestBadOptionsAreNamed(t *testing.T) {
 	}
 }
 
-// A server that runs for a year renews without a restart.
 func TestKubeconfigOfAGroup(t *testing.T) {
 	s := newServer(t)
 	s.cfg.WriteKubeconfigGroup = strconv.Itoa(os.Getgid())
@@ -248,32 +246,6 @@ func TestKubeconfigOfAGroup(t *testing.T) {
 			t.Errorf("group %s: the file belongs to %d, mode %v", group, got, info.Mode())
 		}
 	}
-}
-
-func TestRenewsWhileRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t)
-		u := s.unit()
-		u.Now = time.Now
-		ctx, cancel := context.WithCancel(t.Context())
-		done, ready := make(chan error, 1), make(chan struct{})
-		go func() { done <- u.Run(ctx, func() { close(ready) }) }()
-		<-ready
-		first, err := certs.ReadLeaf(u.Files().Serving.Cert)
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(certs.LeafLife - certs.RenewBefore + 2*renewEvery) // virtual
-		synctest.Wait()
-		second, err := certs.ReadLeaf(u.Files().Serving.Cert)
-		if err != nil || !second.NotAfter.After(first.NotAfter) {
-			t.Errorf("ends %v, at first %v, %v", second.NotAfter, first.NotAfter, err)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func read(t *testing.T, path string) []byte {

@@ -114,7 +114,7 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 	dir := t.TempDir()
 	cfg := &config.Config{}
 	cfg.BindAddress, cfg.ServiceCIDR, cfg.ClusterCIDR = "127.0.0.1", []string{"10.43.0.0/16"}, []string{"10.42.0.0/16"}
-	cfg.ClusterDomain, cfg.CNI = "cluster.local", "cni-flannel"
+	cfg.ClusterDomain, cfg.CNI, cfg.CertificateLifetime = "cluster.local", "cni-flannel", certificateLife
 	h := &harness{t: t, id: id, store: &memory{keys: map[string][]byte{}}}
 	h.Supervisor = New(Options{
 		Config: cfg, CertFile: filepath.Join(dir, "s.crt"), KeyFile: filepath.Join(dir, "s.key"), Version: "v1.36.3+test",

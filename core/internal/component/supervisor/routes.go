@@ -68,6 +68,7 @@ func (s *Supervisor) nodeConfig() joinapi.NodeConfig {
 		CNI:                  s.Config.CNI,
 		FlannelBackend:       s.Config.FlannelBackend,
 		DisableKubeProxy:     s.Config.DisableKubeProxy,
+		DisableNetworkPolicy: s.Config.DisableNetworkPolicy,
 
 		DisableCloudController: s.Config.DisableCloudController,
 	}
@@ -198,6 +199,7 @@ func (a *api) serveCertificate(w http.ResponseWriter, r *http.Request) {
 		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 2, "the datastore does not answer")
 		return
 	}
+	leaf.Life = a.Config.CertificateLifetime
 	certPEM, err := authority.Sign(csr.PublicKey, leaf, a.Now())
 	if err != nil {
 		a.Log.Error("certificate not issued", "node", req.Name, "user", leaf.CommonName, "error", err)

@@ -7,10 +7,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/pki"
 )
+
+// certificateLife is how long the harness has certificates last.
+const certificateLife = 48 * time.Hour
 
 func TestWhatTheCertificatesSay(t *testing.T) {
 	h := start(t)
@@ -43,6 +47,9 @@ func TestWhatTheCertificatesSay(t *testing.T) {
 		}
 		if len(got.ExtKeyUsage) != 1 || got.IsCA {
 			t.Errorf("%s is good for %v, CA %v", c.path, got.ExtKeyUsage, got.IsCA)
+		}
+		if left := time.Until(got.NotAfter); left > certificateLife || left < certificateLife-time.Minute {
+			t.Errorf("%s ends in %v", c.path, left)
 		}
 		serving := c.path == joinapi.PathServingKubelet
 		if ok := got.VerifyHostname("n1") == nil && got.VerifyHostname("10.1.2.3") == nil; ok != serving {

@@ -1,4 +1,4 @@
-package cluster
+package processes
 
 import (
 	"maps"
@@ -11,17 +11,17 @@ import (
 )
 
 // machine is a machine with a cluster, the starter and one pod.
-func machine() map[int]process {
-	return map[int]process{
+func machine() map[int]Process {
+	return map[int]Process{
 		1:  {Name: "init", Start: 1, Seconds: 9},
 		10: {Name: "cleat-bench", Parent: 1, Self: true, Start: 2, Seconds: 9, Ended: 0.25},
-		11: {Name: "kubelet", Parent: 10, Start: 3, Seconds: 5, PSS: 100},
-		12: {Name: "nft", Parent: 11, Start: 4, Seconds: 0.5, PSS: 1},
-		20: {Name: shimName, Parent: 1, Start: 5, Seconds: 1, PSS: 10},
-		21: {Name: "pause", Parent: 20, Start: 6, Seconds: 1, PSS: 1000},
-		22: {Name: "sh", Parent: 20, Start: 7, Seconds: 1, PSS: 1000},
-		23: {Name: "sleep", Parent: 22, Start: 8, Seconds: 1, PSS: 1000},
-		30: {Name: shimName, Parent: 1, Start: 9, Seconds: 2, PSS: 10},
+		11: {Name: "kubelet", Parent: 10, Start: 3, Seconds: 5, Memory: Memory{PSS: 100}},
+		12: {Name: "nft", Parent: 11, Start: 4, Seconds: 0.5, Memory: Memory{PSS: 1}},
+		20: {Name: shimName, Parent: 1, Start: 5, Seconds: 1, Memory: Memory{PSS: 10}},
+		21: {Name: "pause", Parent: 20, Start: 6, Seconds: 1, Memory: Memory{PSS: 1000}},
+		22: {Name: "sh", Parent: 20, Start: 7, Seconds: 1, Memory: Memory{PSS: 1000}},
+		23: {Name: "sleep", Parent: 22, Start: 8, Seconds: 1, Memory: Memory{PSS: 1000}},
+		30: {Name: shimName, Parent: 1, Start: 9, Seconds: 2, Memory: Memory{PSS: 10}},
 	}
 }
 
@@ -31,7 +31,7 @@ func TestCounted(t *testing.T) {
 		t.Errorf("counted %v, want %v: neither init, the benchmark nor what is in pods", got, want)
 	}
 	// Numbers that were given away again may look like a ring.
-	ring := map[int]process{2: {Parent: 3}, 3: {Parent: 2}}
+	ring := map[int]Process{2: {Parent: 3}, 3: {Parent: 2}}
 	if got := counted(ring); len(got) != 2 {
 		t.Errorf("counted %v", got)
 	}
@@ -39,7 +39,7 @@ func TestCounted(t *testing.T) {
 
 func TestSpent(t *testing.T) {
 	// kubelet, nft and two shims, and what the starter ran.
-	if got, want := spent(machine()), 5+0.5+1+2+0.25; got != want {
+	if got, want := Spent(machine()), 5+0.5+1+2+0.25; got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
@@ -54,14 +54,14 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []processFigures{{shimName, 2, 20, 0}, {"kubelet", 1, 100, 2.5}}
+	want := []Figures{{shimName, 2, Memory{PSS: 20}, 0}, {"kubelet", 1, Memory{PSS: 100}, 2.5}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 
-	for name, change := range map[string]func(map[int]process){
-		"ended":       func(all map[int]process) { delete(all, 11) },
-		"was started": func(all map[int]process) { all[11] = process{Name: "kubelet", Parent: 10, Start: 99} },
+	for name, change := range map[string]func(map[int]Process){
+		"ended":       func(all map[int]Process) { delete(all, 11) },
+		"was started": func(all map[int]Process) { all[11] = Process{Name: "kubelet", Parent: 10, Start: 99} },
 	} {
 		after := machine()
 		change(after)
@@ -77,7 +77,7 @@ func TestProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := processes(fs, true)
+	all, err := Read(fs, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,8 @@ func TestProcesses(t *testing.T) {
 	if !self.Self || self.Parent != os.Getppid() || self.Start == 0 {
 		t.Errorf("this process: %+v", self)
 	}
-	if parent := all[self.Parent]; parent.Self || parent.Name == "" || parent.PSS == 0 {
+	parent := all[self.Parent]
+	if parent.Self || parent.Name == "" || parent.USS == 0 || parent.PSS < parent.USS || parent.RSS < parent.PSS {
 		t.Errorf("its parent: %+v", parent)
 	}
 }
