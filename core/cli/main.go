@@ -142,7 +142,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) {
 		given := unknown.GetSpecifiedName()
 		if o, ok := optionOf(given); ok && takesOptions(cmd) {
-			return fmt.Errorf("--%s is an option of `cleat %s` only", o.Name, map[config.Command]string{config.Server: "server", config.Agent: "agent"}[o.Commands])
+			return fmt.Errorf("--%s is an option of `cleat %s` only%s", o.Name,
+				map[config.Command]string{config.Server: "server", config.Agent: "agent"}[o.Commands], config.Difference(o.Name))
 		}
 		if unknown.GetSpecifiedShortnames() != "" {
 			if f, ok := config.FindK3sFlag(given); ok && takesOptions(cmd) {

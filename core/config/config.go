@@ -107,6 +107,8 @@ type Options struct {
 	PluginsDir  string // --plugins-dir: where a lock's file sources are looked up; Detect fills it
 	CNI         string // --cni: the name of the plugin that decides the network
 
+	LBServerPort int // --lb-server-port: where an agent's programs find the servers
+
 	PluginsCapture string // --plugins-capture: off, faults or decisions
 }
 

@@ -46,6 +46,16 @@ func FindK3sFlag(name string) (K3sFlag, bool) {
 	return K3sFlag{}, false
 }
 
+// Difference says, behind a colon, in what the option called name differs from
+// k3s's; "" if in nothing. It is for messages about an option in the wrong place,
+// where whoever comes from k3s would have it.
+func Difference(name string) string {
+	if f, ok := FindK3sFlag(name); ok && f.Standing == Differs {
+		return ": " + f.Why
+	}
+	return ""
+}
+
 // Explain says in one line why there is no such option, or under which name,
 // and what to use instead. It returns "" for a flag that is an option by the
 // name given.

@@ -13,7 +13,6 @@ func K3sFlags() []K3sFlag {
 }
 
 const (
-	noAgents = "there is nothing between nodes for it yet"
 	noEtcd   = "there is no embedded etcd"
 	ownEtcd  = "use --datastore-endpoint with a PostgreSQL, MySQL, NATS or etcd of your own"
 )
@@ -57,7 +56,7 @@ func k3sGeneral() []K3sFlag {
 			Why: "vxlan and host-gw; none is written --cni cni-none, and wireguard-native is missing"},
 		{Name: "flannel-ipv6-masq", Section: "Networking", Commands: Server, Standing: NotYet,
 			Why: "the network plugins are IPv4 only"},
-		{Name: "flannel-external-ip", Section: "Networking", Commands: Server, Standing: NotYet, Why: noAgents},
+		{Name: "flannel-external-ip", Section: "Networking", Commands: Server, Standing: NotYet, Why: "nodes reach each other at their --node-ip"},
 		{Name: "egress-selector-mode", Section: "Networking", Commands: Server},
 		{Name: "servicelb-namespace", Section: "Networking", Commands: Server, Standing: Never,
 			Why: "the load balancer for services has no pods that could be in a namespace", Instead: "leave it out"},
@@ -146,7 +145,7 @@ func k3sComponents() []K3sFlag {
 		{Name: "disable-controller-manager", Standing: NotYet, Why: noEtcd + " to run alone"},
 		{Name: "disable-etcd", Standing: NotYet, Why: noEtcd, Instead: "leave it out"},
 		{Name: "disable-agent"},
-		{Name: "embedded-registry", Standing: NotYet, Why: noAgents + " to share images with", Instead: "put archives into agent/images, or use mirrors in registries.yaml"},
+		{Name: "embedded-registry", Standing: NotYet, Why: "nodes share no images", Instead: "put archives into agent/images, or use mirrors in registries.yaml"},
 		{Name: "supervisor-metrics", Standing: NotYet, Why: "the supervisor has no metrics of its own"},
 	}
 	for i := range rows {
@@ -164,7 +163,8 @@ func k3sAgent() []K3sFlag {
 		{Name: "image-credential-provider-bin-dir", Standing: Differs, Why: "no default; given with --image-credential-provider-config or not at all"},
 		{Name: "image-credential-provider-config", Standing: Differs, Why: "no default; given with --image-credential-provider-bin-dir or not at all"},
 		{Name: "protect-kernel-defaults"},
-		{Name: "lb-server-port", Env: "K3S_LB_SERVER_PORT", Standing: NotYet, Why: "there is no load balancer between nodes and servers"},
+		{Name: "lb-server-port", Env: "K3S_LB_SERVER_PORT", Standing: Differs,
+			Why: "of agents alone; the node of a server talks to its own port, and nothing takes the port below"},
 		{Name: "docker", Standing: Never, Why: "Docker is not a CRI runtime", Instead: "use the built-in containerd, or cri-dockerd of your own with --container-runtime-endpoint"},
 		{Name: "container-runtime-endpoint", Standing: Differs, Why: "never the socket of Docker"},
 		{Name: "default-runtime", Standing: Differs, Why: "runtimes beside runc are not detected; a template of containerd's configuration adds them"},
@@ -186,7 +186,7 @@ func k3sAgent() []K3sFlag {
 		{Name: "flannel-cni-conf", Standing: Never, Why: "a plugin plans the network", Instead: "configure cni-flannel in plugins.lock, or use --cni"},
 		{Name: "vpn-auth", Env: "K3S_VPN_AUTH", Secret: true, Standing: Never, Why: "cleat configures no VPN", Instead: "set it up before cleat starts and name its link with --flannel-iface"},
 		{Name: "vpn-auth-file", Env: "K3S_VPN_AUTH_FILE", Standing: Never, Why: "cleat configures no VPN", Instead: "set it up before cleat starts and name its link with --flannel-iface"},
-		{Name: "disable-apiserver-lb", Standing: NotYet, Why: "there is no load balancer between nodes and servers", Instead: "leave it out"},
+		{Name: "disable-apiserver-lb", Standing: Never, Why: "without the load balancer a node has one server; a load balancer of yours may be its --server", Instead: "leave it out"},
 	}
 	for i := range rows {
 		rows[i].Section, rows[i].Commands = "Agent", Server|Agent

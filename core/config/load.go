@@ -64,7 +64,7 @@ func loadFor(command Command, flags map[string][]string, environ []string) (*Con
 		case !ok:
 			l.fail(fmt.Errorf("unknown flag --%s%s", name, l.advice("--", name)))
 		case o.Commands&command == 0:
-			l.fail(fmt.Errorf("--%s is no option of %s", name, map[Command]string{Server: "a server", Agent: "an agent"}[command]))
+			l.fail(fmt.Errorf("--%s is no option of %s%s", name, map[Command]string{Server: "a server", Agent: "an agent"}[command], Difference(name)))
 		}
 	}
 	if err := errors.Join(l.errs...); err != nil {
@@ -130,7 +130,7 @@ func (l *loader) files(configFile string, named bool) {
 			case o.Commands&l.c.command == 0 && l.c.IsAgent():
 				l.c.foreign = append(l.c.foreign, where+" "+o.Name)
 			case o.Commands&l.c.command == 0:
-				l.fail(fmt.Errorf("%s: %q is an option of an agent; leave it out for a server", where, e.key))
+				l.fail(fmt.Errorf("%s: %q is an option of an agent; leave it out for a server%s", where, e.key, Difference(o.Name)))
 			case o.Name == "config":
 				l.fail(fmt.Errorf("%s: \"config\" cannot be set in a config file; use --config or %s", where, o.Env()))
 			case o.Kind() != List && e.append:

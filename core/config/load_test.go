@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, o := range Table() {
-		if o.Name == "config" {
+		if o.Name == "config" || o.Commands&Server == 0 {
 			continue
 		}
 		got := strings.Join(o.Values(&c.Options), ",")
@@ -318,4 +318,12 @@ func FuzzParseYAML(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Who comes from k3s is told how servers find each other.
+func TestServerNamesNoServer(t *testing.T) {
+	file := write(t, t.TempDir(), "config.yaml", "server: https://192.0.2.1:6443\n")
+	if _, err := Load(flags("config", file), nil); err == nil || !strings.Contains(err.Error(), "option of an agent") || !strings.Contains(err.Error(), "--datastore-endpoint") {
+		t.Errorf("got %v", err)
+	}
 }

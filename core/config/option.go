@@ -29,6 +29,18 @@ const (
 	List        // may be given more than once
 )
 
+// Agreement says how far the servers of one cluster must have an option in common:
+// those whose value a node is told by whichever server it asks, or that a
+// controller works by which may run on any of them.
+type Agreement uint8
+
+// The agreements.
+const (
+	Own    Agreement = iota // each server has its own
+	Common                  // equal on all servers that run at a time
+	Fixed                   // as at the cluster's first start, for good
+)
+
 // Option is one row of the option table: all there is to know about one thing
 // an operator may choose. Flags, CLEAT_… variables, config file keys, help,
 // documentation and completion are made from it.
@@ -42,6 +54,7 @@ type Option struct {
 	Help     string // one or two sentences
 	Secret   bool   // never printed
 	Commands Command
+	Agree    Agreement
 
 	field field
 }

@@ -18,7 +18,7 @@ server node-label node-taint resolv-conf snapshotter pause-image private-registr
 plugins-lock plugins-dir plugins-capture cni log-format v log alsologtostderr write-kubeconfig-group flannel-iface
 protect-kernel-defaults image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
 default-runtime nonroot-devices disable-default-registry-endpoint certificate-lifetime egress-selector-mode
-node-external-ip node-internal-dns node-external-dns with-node-id`
+node-external-ip node-internal-dns node-external-dns with-node-id lb-server-port`
 
 func TestTableIsTheContract(t *testing.T) {
 	var got []string

@@ -53,7 +53,9 @@ as a YAML list. A stronger source replaces the list of a weaker one; only ` + "`
 files before it gave. One flag, variable or plain value may hold several values with commas between them or, for component
 arguments, which hold commas themselves, one on each line.
 
-An unknown flag or key is an error. Options marked *secret* are never printed; give them by file or variable, because flags
+An unknown flag or key is an error. One marked *common* must have the same value on all servers of a cluster that run at a
+time; to change it, stop all servers and start them with the new one. One marked *fixed* stays as it was at the
+cluster's first start. Options marked *secret* are never printed; give them by file or variable, because flags
 show in the process list.
 `)
 	group := ""
@@ -85,6 +87,12 @@ func marks(o Option) string {
 	}
 	if o.Secret {
 		m = append(m, "secret")
+	}
+	switch o.Agree {
+	case Common:
+		m = append(m, "common")
+	case Fixed:
+		m = append(m, "fixed")
 	}
 	if len(m) == 0 {
 		return ""

@@ -79,12 +79,12 @@ type Setting struct {
 	Origin string   // as Config.Origin has it
 }
 
-// Settings returns the options that have a value, in the order of the table
-// and without secrets.
+// Settings returns the options of the command that have a value, in the order of
+// the table and without secrets.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, o := range Table() {
-		if values := o.Values(&c.Options); len(values) > 0 {
+		if values := o.Values(&c.Options); len(values) > 0 && (c.command == 0 || o.Commands&c.command != 0) {
 			origin := c.Origin(o.Name)
 			if origin == "" {
 				origin = originDefault

@@ -93,7 +93,7 @@ func generalOptions() []Option {
 		{Name: "certificate-lifetime", Group: groupCluster, Value: "TIME", Default: "8760h", Commands: Server,
 			Help:  "How long the certificates are valid that this server issues from now on. Each is renewed, without a restart, when a third of its time is left.",
 			field: period(func(o *Options) *time.Duration { return &o.CertificateLifetime })},
-		{Name: "agent-token", Group: groupCluster, Value: "TOKEN", Found: "the token", Secret: true, Commands: Server,
+		{Name: "agent-token", Group: groupCluster, Value: "TOKEN", Found: "the token", Secret: true, Commands: Server, Agree: Common,
 			Help:  "Second secret, with which nodes join but which neither makes a server nor rotates the token. Prefer --agent-token-file or CLEAT_AGENT_TOKEN.",
 			field: text(func(o *Options) *string { return &o.AgentToken })},
 		{Name: "agent-token-file", Group: groupCluster, Value: "PATH", Commands: Server,
@@ -114,29 +114,29 @@ func generalOptions() []Option {
 
 func networkOptions() []Option {
 	return []Option{
-		{Name: "cluster-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.42.0.0/16", Commands: Server,
+		{Name: "cluster-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.42.0.0/16", Commands: Server, Agree: Fixed,
 			Help:  "Addresses of pods. Two, of different families, make a dual-stack cluster.",
 			field: commas(func(o *Options) *[]string { return &o.ClusterCIDR })},
-		{Name: "service-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.43.0.0/16", Commands: Server,
+		{Name: "service-cidr", Group: groupNetwork, Value: "CIDR", Default: "10.43.0.0/16", Commands: Server, Agree: Fixed,
 			Help:  "Addresses of services, of the same families as --cluster-cidr.",
 			field: commas(func(o *Options) *[]string { return &o.ServiceCIDR })},
-		{Name: "service-node-port-range", Group: groupNetwork, Value: "LOW-HIGH", Default: "30000-32767", Commands: Server,
+		{Name: "service-node-port-range", Group: groupNetwork, Value: "LOW-HIGH", Default: "30000-32767", Commands: Server, Agree: Common,
 			Help:  "Ports that NodePort services may take.",
 			field: text(func(o *Options) *string { return &o.ServiceNodePortRange })},
-		{Name: "cluster-dns", Group: groupNetwork, Value: "IP", Found: "the tenth address of each --service-cidr", Commands: Server,
+		{Name: "cluster-dns", Group: groupNetwork, Value: "IP", Found: "the tenth address of each --service-cidr", Commands: Server, Agree: Common,
 			Help:  "Address of the cluster's DNS service.",
 			field: commas(func(o *Options) *[]string { return &o.ClusterDNS })},
-		{Name: "cluster-domain", Group: groupNetwork, Value: "DOMAIN", Default: "cluster.local", Commands: Server,
+		{Name: "cluster-domain", Group: groupNetwork, Value: "DOMAIN", Default: "cluster.local", Commands: Server, Agree: Common,
 			Help:  "DNS domain of the cluster.",
 			field: text(func(o *Options) *string { return &o.ClusterDomain })},
-		{Name: "flannel-backend", Group: groupNetwork, Value: "NAME", Default: "vxlan", Commands: Server,
+		{Name: "flannel-backend", Group: groupNetwork, Value: "NAME", Default: "vxlan", Commands: Server, Agree: Common,
 			Help:  "How packets travel between nodes. It is handed to the network plugin, which says which names it knows; cni-flannel knows vxlan and host-gw.",
 			field: text(func(o *Options) *string { return &o.FlannelBackend })},
 		{Name: "flannel-iface", Group: groupNetwork, Value: "LINK", Found: "the link of the node's address", Commands: Server | Agent,
 			Help:  "Link that carries the traffic between nodes. The network plugin is told of it.",
 			field: text(func(o *Options) *string { return &o.FlannelIface })},
 
-		{Name: "egress-selector-mode", Group: groupNetwork, Value: "MODE", Default: EgressAgent, Commands: Server,
+		{Name: "egress-selector-mode", Group: groupNetwork, Value: "MODE", Default: EgressAgent, Commands: Server, Agree: Common,
 			Help:  "What the API server reaches through the tunnels that agents open to it: agent (kubelets), pod or cluster (pods too), or disabled. With pod an agent lets it reach only pods of its own; with cluster any port of the agent, and all of --cluster-cidr.",
 			field: text(func(o *Options) *string { return &o.EgressSelectorMode })},
 
@@ -153,7 +153,7 @@ func networkOptions() []Option {
 		{Name: "plugins-capture", Group: groupPlugins, Value: "WHAT", Default: "off", Commands: Server,
 			Help:  "Calls of plugins to keep for `cleat plugin replay`: off, faults, or decisions (denials, mutations and faults). At most 256 are kept, for root alone and without secrets.",
 			field: text(func(o *Options) *string { return &o.PluginsCapture })},
-		{Name: "cni", Group: groupPlugins, Value: "PLUGIN", Default: "cni-flannel", Commands: Server,
+		{Name: "cni", Group: groupPlugins, Value: "PLUGIN", Default: "cni-flannel", Commands: Server, Agree: Common,
 			Help:  "Name of the plugin that decides the network, such as cni-flannel, cni-bridge or cni-none.",
 			field: text(func(o *Options) *string { return &o.CNI })},
 	}
@@ -161,19 +161,19 @@ func networkOptions() []Option {
 
 func componentOptions() []Option {
 	return []Option{
-		{Name: "disable", Group: groupComponents, Value: "NAME", Commands: Server,
+		{Name: "disable", Group: groupComponents, Value: "NAME", Commands: Server, Agree: Common,
 			Help:  "Packaged component not to deploy, or to remove: the base name of its manifest, such as coredns. servicelb is the load balancer for Services; the addresses it gave are taken back.",
 			field: commas(func(o *Options) *[]string { return &o.Disable })},
 		{Name: "disable-scheduler", Group: groupComponents, Default: "false", Commands: Server,
 			Help:  "Do not run the scheduler.",
 			field: toggle(func(o *Options) *bool { return &o.DisableScheduler })},
-		{Name: "disable-cloud-controller", Group: groupComponents, Default: "false", Commands: Server,
+		{Name: "disable-cloud-controller", Group: groupComponents, Default: "false", Commands: Server, Agree: Common,
 			Help:  "Do not run the built-in cloud controller.",
 			field: toggle(func(o *Options) *bool { return &o.DisableCloudController })},
-		{Name: "disable-kube-proxy", Group: groupComponents, Default: "false", Commands: Server,
+		{Name: "disable-kube-proxy", Group: groupComponents, Default: "false", Commands: Server, Agree: Common,
 			Help:  "Do not run kube-proxy.",
 			field: toggle(func(o *Options) *bool { return &o.DisableKubeProxy })},
-		{Name: "disable-network-policy", Group: groupComponents, Default: "false", Commands: Server,
+		{Name: "disable-network-policy", Group: groupComponents, Default: "false", Commands: Server, Agree: Common,
 			Help:  "Do not enforce NetworkPolicies. The network plugin is told of it; rules of an earlier start are removed.",
 			field: toggle(func(o *Options) *bool { return &o.DisableNetworkPolicy })},
 		{Name: "disable-agent", Group: groupComponents, Default: "false", Commands: Server,
@@ -201,6 +201,9 @@ func componentOptions() []Option {
 func nodeOptions() []Option {
 	const both = Server | Agent
 	return []Option{
+		{Name: "lb-server-port", Group: groupNode, Value: "PORT", Default: "6444", Commands: Agent,
+			Help:  "Port of this machine at which the node's programs reach the servers. It is the built-in load balancer's.",
+			field: number(func(o *Options) *int { return &o.LBServerPort })},
 		{Name: "node-name", Group: groupNode, Value: "NAME", Found: "the host name", Commands: both,
 			Help:  "Name of this node in the cluster.",
 			field: text(func(o *Options) *string { return &o.NodeName })},

@@ -86,6 +86,7 @@ func (v *checker) joining() {
 	if c.Token == "" && c.TokenFile == "" {
 		v.bad("token", "", "is missing; a server has it in %s, give it with --token-file or %s", paths.Data(DefaultDataDir).NodeToken(), envPrefix+"TOKEN")
 	}
+	v.port("lb-server-port", c.LBServerPort)
 	const form = "write https://HOST:6443 with the name or address of a server"
 	u, err := url.Parse(c.Server)
 	switch {

@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/component/join"
+	"github.com/cleat-dev/cleat/core/internal/component/loadbalancer"
 	"github.com/cleat-dev/cleat/core/internal/component/plugins"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 	"github.com/cleat-dev/cleat/core/internal/paths"
@@ -26,22 +29,36 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 	data := paths.Data(cfg.DataDir)
 	k := kernel.New(kernel.Options{Logger: logger})
 
+	files := join.FilesOf(data)
+	balancer := loadbalancer.New(loadbalancer.Options{
+		Config: cfg, Data: data, Log: logger, Server: cfg.Server,
+		Authority: files.ServerCA, Cert: files.ClientKubelet.Cert, Key: files.ClientKubelet.Key,
+	})
+	balancerUnit := k.Add("loadbalancer", balancer)
 	joined := join.New(join.Options{
 		Config: cfg, Data: data, Log: logger,
-		Server:       func() (string, error) { return cfg.Server, nil },
+		// Not through the balancer, so that an error names the server it is about.
+		Server:       func() (string, error) { return balancer.Best(), nil },
+		Balancer:     balancer.URL(),
 		Token:        func() (token.Token, error) { return token.Parse(cfg.Token) },
 		Version:      version.Kubernetes,
 		PasswordFile: paths.NodePassword,
 		// Every client of this process is made later.
 		Joined: func(life time.Duration) { quirks.FollowCertificates(certs.LookEvery(life)) },
 	})
-	joinUnit := k.Add("join", joined)
+	joinUnit := k.Add("join", joined, balancerUnit)
 
 	plugged := &networkPlugin{cfg: cfg, data: data, log: logger, join: joined}
 	host := plugins.New(plugged.open, plugged.follow)
 	pluginsUnit := k.Add("plugins", host, joinUnit)
 
-	servers := func() ([]string, <-chan struct{}) { return []string{cfg.Server}, nil }
+	servers := func() (urls []string, changed <-chan struct{}) {
+		addresses, changed := balancer.Servers()
+		for _, a := range addresses {
+			urls = append(urls, "https://"+a)
+		}
+		return urls, changed
+	}
 	tunnels, err := newAgentTunnel(cfg, data, joined, servers, logger)
 	if err != nil {
 		return nil, nil, err
@@ -53,10 +70,13 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 		Plugins:   plugged.report,
 		Addons:    func() []serverstatus.Addon { return nil },
 	})
-	return k, &parts{report: report, serve: []func(*http.ServeMux){serveRotation(joined.Rotate)}}, addNode(k, cfg, data, logger, nodeNeeds{
-		join: joined, joinUnit: joinUnit,
-		cni: host, plugins: pluginsUnit,
-		// The servers have the same plan from the same plugin, and deploy it.
-		deploy: func(context.Context, []hostabi.PlanManifest) error { return nil },
-	})
+	return k, &parts{
+			report: report, serve: []func(*http.ServeMux){serveRotation(joined.Rotate)},
+			metrics: []prometheus.Collector{balancer.Metrics()},
+		}, addNode(k, cfg, data, logger, nodeNeeds{
+			join: joined, joinUnit: joinUnit,
+			cni: host, plugins: pluginsUnit,
+			// The servers have the same plan from the same plugin, and deploy it.
+			deploy: func(context.Context, []hostabi.PlanManifest) error { return nil },
+		})
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/collector"
 	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
@@ -31,8 +33,9 @@ func RunAgent(ctx context.Context, cfg *config.Config, logger *slog.Logger) erro
 
 // parts are what the local socket serves.
 type parts struct {
-	report *serverstatus.Reporter
-	serve  []func(*http.ServeMux)
+	report  *serverstatus.Reporter
+	serve   []func(*http.ServeMux)
+	metrics []prometheus.Collector // beside the report's
 }
 
 // run runs the units that build makes. home is their half of the data directory.
@@ -64,8 +67,10 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger, home stri
 		return err
 	}
 	quirks.CatchFatal(kernel.Label, func(unit, said string) { k.Fail(unit, errors.New(said)) })
-	if err := quirks.AddMetrics(serverstatus.Metrics(parts.report.Status)); err != nil {
-		return err
+	for _, m := range append(parts.metrics, serverstatus.Metrics(parts.report.Status)) {
+		if err := quirks.AddMetrics(m); err != nil {
+			return err
+		}
 	}
 	closeStatus, err := serveStatus(ctx, k, parts.report.Status, parts.serve...)
 	if err != nil {

@@ -96,6 +96,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		Rotate:         boot.Rotate,
 		BootstrapToken: bootstrapTokens(files.Supervisor),
 		Store:          func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
+		Servers:        apiServers(files.Deployer),
 		Units:          k.Status,
 		Page:           page,
 		Tunnel:         tunnels.serve,

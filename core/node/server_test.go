@@ -118,11 +118,12 @@ func TestBootOrderOfAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	needs := needsOf(t, cfg)
-	want := []string{"containerd", "images", "join", "kubelet", "kubeproxy", "network", "nodefacts", "plugins"}
+	want := []string{"containerd", "images", "join", "kubelet", "kubeproxy", "loadbalancer", "network", "nodefacts", "plugins", "tunnel"}
 	if got := units(needs); !slices.Equal(got, want) {
 		t.Errorf("units %v, want %v", got, want)
 	}
 	for _, tt := range []struct{ unit, need, why string }{
+		{"join", "loadbalancer", "it asks the server that lives, and the kubeconfigs name the balancer"},
 		{"plugins", "join", "they come from the server"},
 		{"network", "plugins", "a plugin decides what it is"},
 		{"kubelet", "join", "it has its identity from there"},

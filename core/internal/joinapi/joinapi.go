@@ -9,8 +9,8 @@ const (
 	PathCACerts = "/cacerts" // GET: the server CA's certificates, PEM
 )
 
-// Prefix is what all other paths of the supervisor begin with; they need the
-// token, or a node's own client certificate.
+// Prefix is what all other paths of the supervisor begin with; but for PathReady
+// they need the token, or a node's own client certificate.
 const Prefix = "/v1-cleat/"
 
 // Paths below Prefix. The four certificate paths take a POST whose body is a
@@ -25,9 +25,10 @@ const (
 	PathConfig          = Prefix + "config"        // GET: NodeConfig
 	PathClientCA        = Prefix + "client-ca.crt" // GET: PEM, for the kubelet's own listener
 	PathServerCA        = Prefix + "server-ca.crt" // GET: PEM, as PathCACerts
+	PathServers         = Prefix + "apiservers"    // GET: Servers
+	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor; anybody may ask
 	PathPlugins         = Prefix + "plugins.lock"  // GET: the lock of the plugin that decides the network
 	PathPlugin          = Prefix + "plugin.wasm"   // GET ?sha256=<64 hex digits>: a plugin of that lock
-	PathReady           = Prefix + "readyz"        // GET: 200 when the API server answers behind the supervisor
 	PathToken           = Prefix + "token"         // PUT: Rotation, by who holds the servers' token; answers with advice
 	PathConnect         = Prefix + "connect"       // GET: a websocket, the node's tunnel; by its own certificate alone
 )

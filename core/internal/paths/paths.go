@@ -56,6 +56,7 @@ func (d Data) ContainerdTemplate() string { return d.ContainerdConfig() + ".tmpl
 func (d Data) RegistryHosts() string      { return d.Agent("etc", "containerd", "certs.d") }
 func (d Data) CrictlConfig() string       { return d.Agent("etc", "crictl.yaml") }
 func (d Data) Kubelet() string            { return d.Agent("kubelet") }
+func (d Data) LoadBalancer() string       { return d.Agent("etc", "loadbalancer.json") } // the servers last known
 
 // What is extracted from the binary, by digest.
 func (d Data) Payload() string { return d.join("data") } // <digest>/bin below it, .lock beside them

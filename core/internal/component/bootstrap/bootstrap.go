@@ -13,6 +13,9 @@
 //	record     in part    files that are missing are written, if the others are equal
 //	record     different  refused: neither side is known to be the older one
 //
+// Beside the record are the settings on which the servers of a cluster agree; a
+// server whose own differ is refused too, unless it runs alone.
+//
 // A record that the token does not open is refused whatever the disk holds. So
 // is a datastore with Kubernetes objects but neither record nor disk: its
 // cluster's identity is elsewhere.
@@ -60,7 +63,8 @@ type Options struct {
 type Bootstrap struct {
 	Options
 
-	rounds int // of the key derivation; tests make it cheaper
+	rounds int             // of the key derivation; tests make it cheaper
+	table  []config.Option // of what servers agree on
 
 	rotating sync.Mutex
 
@@ -74,7 +78,7 @@ func New(o Options) *Bootstrap {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Bootstrap{Options: o, rounds: kdfRounds}
+	return &Bootstrap{Options: o, rounds: kdfRounds, table: config.Table()}
 }
 
 // admitted is what MayWrite found, so that Run does not derive the key again.
@@ -84,7 +88,8 @@ type admitted struct {
 }
 
 // MayWrite says why this server must not write into the datastore: it belongs
-// to a cluster that the token does not open. It only reads.
+// to a cluster that the token does not open, or whose settings are others. It
+// only reads.
 func (b *Bootstrap) MayWrite(ctx context.Context) error {
 	store, err := b.Store()
 	if err != nil {
@@ -110,26 +115,30 @@ func (b *Bootstrap) MayWrite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if record == nil {
-		if id, err := disk.identity(); err != nil || id != nil {
-			return err
-		}
-		return b.mayFound(ctx, store, secret)
-	}
 	if err := b.resume(record, secret); err != nil {
 		return err
 	}
-	if disk.seen(record, secret) {
-		return nil
+	var id *pki.Identity
+	switch {
+	case record == nil:
+		if id, err = disk.identity(); err == nil && id == nil {
+			return b.mayFound(ctx, store, secret)
+		}
+	case disk.seen(record, secret):
+		id, err = disk.identity()
+	default:
+		if id, err = b.open(record, secret); err == nil {
+			b.mu.Lock()
+			b.admitted = admitted{record, id}
+			b.mu.Unlock()
+			err = b.accept(id, disk, secret)
+		}
 	}
-	id, err := b.open(record, secret)
 	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	b.admitted = admitted{record, id}
-	b.mu.Unlock()
-	return b.accept(id, disk, secret)
+	_, err = b.agree(ctx, store, id)
+	return err
 }
 
 // identityOf opens a record, or takes what MayWrite found in it.
@@ -214,6 +223,9 @@ func (b *Bootstrap) settle(ctx context.Context, store Store) (*Result, error) {
 	}
 	agent, err := b.fullAgentToken(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.settleSettings(ctx, store, id); err != nil {
 		return nil, err
 	}
 	if err := writeDisk(b.Data, id, full, agent, stampOf(record, secret, id.Files())); err != nil {

@@ -34,7 +34,8 @@ type Files struct {
 	Network   string
 }
 
-func filesOf(data paths.Data) Files {
+// FilesOf names the files below a data directory. They exist once the unit is ready.
+func FilesOf(data paths.Data) Files {
 	pair := func(name string) Pair { return Pair{data.AgentTLS(name + ".crt"), data.AgentTLS(name + ".key")} }
 	return Files{
 		ServerCA:        data.AgentTLS("server-ca.crt"),

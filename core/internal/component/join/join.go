@@ -33,8 +33,11 @@ const (
 type Options struct {
 	Config *config.Config
 	Data   paths.Data
-	Server func() (string, error)      // https://host:port of a supervisor
+	Server func() (string, error)      // https://host:port of a supervisor; asked before each attempt
 	Token  func() (token.Token, error) // what the machine joins with
+	// Balancer is the URL at which the node's programs find the API server; "" is
+	// the server's own.
+	Balancer string
 	// PasswordFile holds this machine's node password; it is made if missing.
 	// It lies outside the data directory, so that a node that was wiped is
 	// still known.
@@ -63,7 +66,7 @@ func New(o Options) *Join {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	j := &Join{Options: o, files: filesOf(o.Data)}
+	j := &Join{Options: o, files: FilesOf(o.Data)}
 	j.keeper = renewal.New(renewal.Options{
 		Certificates: []string{j.files.ClientKubelet.Cert, j.files.ServingKubelet.Cert, j.files.ClientKubeProxy.Cert, j.files.ClientNetwork.Cert},
 		Renew:        func(ctx context.Context, all bool) error { return j.member.renew(ctx, all) },
@@ -182,5 +185,8 @@ func (j *Join) newMember() (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &member{client: client, node: node, files: j.files, log: j.Log, now: j.Now, version: j.Version}, nil
+	return &member{
+		client: client, server: j.Server, node: node, files: j.files, balancer: j.Balancer,
+		log: j.Log, now: j.Now, version: j.Version,
+	}, nil
 }

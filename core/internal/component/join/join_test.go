@@ -359,3 +359,27 @@ func files(t *testing.T, m *machine) map[string]string {
 	}
 	return all
 }
+
+// A node whose first server is dead joins by another, and its programs are told of
+// the balancer, whoever answered.
+func TestJoinsByAnotherServer(t *testing.T) {
+	s := newFakeServer(t, loopbackLeaf(), time.Now())
+	dead := newFakeServer(t, loopbackLeaf(), time.Now())
+	dead.Close()
+	m := newMachine(t, s.URL, s.token())
+	servers := []string{dead.URL, dead.URL, s.URL}
+	m.opts.Server = func() (string, error) {
+		server := servers[0]
+		if len(servers) > 1 {
+			servers = servers[1:]
+		}
+		return server, nil
+	}
+	m.opts.Balancer = "https://127.0.0.1:6444"
+	f := m.must().Files()
+	for _, path := range []string{f.Kubelet, f.KubeProxy, f.Network} {
+		if c, err := clientcmd.BuildConfigFromFlags("", path); err != nil || c.Host != m.opts.Balancer {
+			t.Errorf("%s: %v, %v", path, c, err)
+		}
+	}
+}

@@ -22,11 +22,13 @@ import (
 
 // member is one machine's dealings with its server.
 type member struct {
-	client *client
-	node   joinapi.NodeRequest
-	files  Files
-	log    *slog.Logger
-	now    func() time.Time
+	client   *client
+	server   func() (string, error)
+	node     joinapi.NodeRequest
+	files    Files
+	balancer string // what the kubeconfigs name, "" for the server
+	log      *slog.Logger
+	now      func() time.Time
 
 	version string // of this machine's Kubernetes
 	warned  bool   // of the clocks
@@ -36,9 +38,28 @@ type member struct {
 
 func (m *member) close() { m.client.close() }
 
+// turn makes the client one of the server that is to be asked now.
+func (m *member) turn() error {
+	server, err := m.server()
+	if err != nil {
+		return err
+	}
+	c, err := newClient(server, m.client.token, m.client.own, m.now)
+	if err != nil || c.base == m.client.base {
+		return err
+	}
+	c.asMember = m.client.asMember
+	m.client.close()
+	m.client = c
+	return nil
+}
+
 // join does all of it once. What is good on disk stays as it is, unless there is a
 // reason in because to have every certificate made anew.
 func (m *member) join(ctx context.Context, because string) (*joinapi.NodeConfig, error) {
+	if err := m.turn(); err != nil {
+		return nil, permanent{err}
+	}
 	serverCA, err := m.client.authorities(ctx)
 	if err != nil {
 		return nil, err
@@ -204,6 +225,10 @@ func (m *member) ensure(ctx context.Context, c certificate, signers []*x509.Cert
 }
 
 func (m *member) writeKubeconfigs() error {
+	server := m.client.base
+	if m.balancer != "" {
+		server = m.balancer
+	}
 	for _, k := range []struct {
 		path, name string
 		pair       Pair
@@ -213,7 +238,7 @@ func (m *member) writeKubeconfigs() error {
 		{m.files.Network, "network", m.files.ClientNetwork},
 	} {
 		text, err := kubeconfig.Config{
-			Name: k.name, Server: m.client.base,
+			Name: k.name, Server: server,
 			CAFile: m.files.ServerCA, CertFile: k.pair.Cert, KeyFile: k.pair.Key,
 		}.Marshal()
 		if err != nil {

@@ -180,6 +180,7 @@ func start(t testing.TB, change ...func(*limits)) *harness {
 		ServingNames: func(*config.Config) ([]string, []netip.Addr, error) {
 			return []string{"kubernetes", "server-1", "*.api.example"}, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		},
+		Servers:     func(context.Context) ([]string, error) { return []string{"192.0.2.1:6443"}, nil },
 		NetworkLock: func() ([]byte, error) { return []byte("version = 1"), nil },
 		NetworkPlugin: func(_ context.Context, digest string) ([]byte, error) {
 			if digest == strings.Repeat("0", 64) {

@@ -28,6 +28,7 @@ type api struct {
 	nodes    *passwords
 	reserved *x509.Certificate // never signed: holds the servers' names to match against
 	config   []byte
+	list     serverList
 	table    map[string]route
 	guesses  *throttle
 	inFlight atomic.Int64
@@ -48,6 +49,7 @@ func (s *Supervisor) routes(id *pki.Identity, store Store) (*api, error) {
 		nodes: newPasswords(store, s.Now), reserved: reserved, config: config,
 		table: map[string]route{}, guesses: newThrottle(s.limits, s.Now),
 		hashing: make(chan struct{}, maxHashing),
+		list:    serverList{reading: make(chan struct{}, 1)},
 	}
 	for _, to := range table() {
 		a.table[to.path] = to
@@ -162,14 +164,6 @@ func (a *api) serveConfig(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(a.config)
-}
-
-func (a *api) serveReady(w http.ResponseWriter, _ *http.Request) {
-	if a.api.Load() == nil {
-		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the API server is starting")
-		return
-	}
-	text(w, "ok")
 }
 
 func (a *api) servePlugins(w http.ResponseWriter, _ *http.Request) {

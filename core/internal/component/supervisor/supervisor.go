@@ -57,6 +57,8 @@ type Options struct {
 	// ServingNames are the DNS names and addresses of servers: no node on
 	// another machine gets a certificate for them.
 	ServingNames func(*config.Config) ([]string, []netip.Addr, error)
+	// Servers are where the cluster's servers are reached, IP:port.
+	Servers func(ctx context.Context) ([]string, error)
 	// Units are those of this server, for /readyz while it boots; nil has none.
 	Units func() []kernel.Status
 	// Page is what administrators watch the server on; it is set. Its streams end
