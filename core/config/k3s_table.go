@@ -13,8 +13,8 @@ func K3sFlags() []K3sFlag {
 }
 
 const (
-	noEtcd   = "there is no embedded etcd"
-	ownEtcd  = "use --datastore-endpoint with a PostgreSQL, MySQL, NATS or etcd of your own"
+	noEtcd  = "there is no embedded etcd"
+	ownEtcd = "use --datastore-endpoint with a PostgreSQL, MySQL, NATS or etcd of your own"
 )
 
 func k3sGeneral() []K3sFlag {
