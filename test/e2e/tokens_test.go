@@ -177,7 +177,7 @@ func TestTokens(t *testing.T) {
 		three.stop(t)
 		// A member goes on, whatever became of the token it came with.
 		log := three.joinWith(t, server, old, "--node-name", "n2")
-		says(t, log, "knows this node by its certificate")
+		says(t, log, `"unit":"kubeproxy","state":"ready"`)
 		four.joinWith(t, server, next)
 		t.Logf("n4 is Ready after %.1f s", four.awaitReady(t))
 		n.stop(t)
