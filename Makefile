@@ -99,6 +99,13 @@ conformance-k8s: export CLEAT_CONFORMANCE_PROCS := $(PROCS)
 conformance-k8s:
 	go test -tags e2e -vet=off -ldflags '$(test_ldflags)' -timeout 4h -count 1 -v -run TestConformance ./test/conformance-k8s
 
+.PHONY: churn
+churn: build test-images ## Let nodes join and leave, and kill what runs on them, for ten minutes (as root; CHURN_JOINS=20 CHURN_KILLS=50)
+churn: export CLEAT_CHURN_JOINS := $(or $(CHURN_JOINS),20)
+churn: export CLEAT_CHURN_KILLS := $(or $(CHURN_KILLS),50)
+churn:
+	go test -tags e2e -vet=off -ldflags '$(test_ldflags)' -timeout 40m -count 1 -v -run TestChurn ./test/e2e
+
 .PHONY: check
 check: ## Generate, tidy, format, lint, test; fails if that changes a file
 	@scripts/unchanged make generate tidy format
