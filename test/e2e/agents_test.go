@@ -92,13 +92,7 @@ func TestAgents(t *testing.T) {
 	}
 
 	t.Run("pods reach each other", func(t *testing.T) {
-		for _, from := range []string{"n1", "n2", "n3"} {
-			for _, to := range []string{"n1", "n2", "n3"} {
-				address := n.kubectl(t, "get", "pod", "-n", ns, "web-"+to, "-o", "jsonpath={.status.podIP}")
-				eventuallyPrints(t, n.Machine, podPatience, "web-"+to,
-					"kubectl", "exec", "-n", ns, "web-"+from, "--", "wget", "-q", "-O", "-", "http://"+address+":8080")
-			}
-		}
+		reachEachOther(t, n, ns, []string{"n1", "n2", "n3"})
 	})
 	t.Run("a service from every node", func(t *testing.T) {
 		for _, from := range []string{"n1", "n2", "n3"} {
@@ -110,6 +104,17 @@ func TestAgents(t *testing.T) {
 		port := n.kubectl(t, "get", "service", "-n", ns, "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
 		for _, m := range []*lab.Machine{n.Machine, agents[0].Machine, agents[1].Machine} {
 			eventuallyPrints(t, client, podPatience, "web-n", "curl", "-sS", "--max-time", "3", fmt.Sprintf("http://%s:%s", m.Addr, port))
+		}
+	})
+	all := []string{"n1", "n2", "n3"}
+	t.Run("large packets", func(t *testing.T) {
+		for _, name := range all {
+			n.kubectl(t, "exec", "-n", ns, "web-"+name, "--", "sh", "-c", "head -c 300000 /dev/zero > /www/large")
+		}
+		for i, from := range all {
+			address := n.kubectl(t, "get", "pod", "-n", ns, "web-"+all[(i+1)%3], "-o", "jsonpath={.status.podIP}")
+			eventuallyPrints(t, n.Machine, podPatience, "300000", "kubectl", "exec", "-n", ns, "web-"+from, "--",
+				"sh", "-c", "wget -q -O - http://"+address+":8080/large | wc -c")
 		}
 	})
 	t.Run("the network plugin is the server's", func(t *testing.T) {
@@ -139,6 +144,55 @@ func TestAgents(t *testing.T) {
 			t.Errorf("the container was %s and is %s", before, after)
 		}
 	})
+	t.Run("another address", func(t *testing.T) {
+		a := agents[1]
+		a.process.Signal(t, "TERM")
+		if err := a.process.Wait(t, time.Minute); err != nil {
+			t.Error(err)
+		}
+		a.Must(t, "sh", "-ec", "ip addr add 10.99.0.33/24 dev eth0; ip addr del 10.99.0.3/24 dev eth0; ip route replace default via 10.99.0.254")
+		a.start(t)
+		eventuallyPrints(t, n.Machine, bootPatience, "10.99.0.33", "kubectl", "get", "node", "n3", "-o", "jsonpath={.status.addresses}")
+		reachEachOther(t, n, ns, all)
+		port := n.kubectl(t, "get", "service", "-n", ns, "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+		eventuallyPrints(t, client, podPatience, "web-n", "curl", "-sS", "--max-time", "3", "http://10.99.0.33:"+port)
+	})
+	t.Run("host-gw instead of vxlan", func(t *testing.T) {
+		for _, a := range agents {
+			a.process.Signal(t, "TERM")
+			if err := a.process.Wait(t, time.Minute); err != nil {
+				t.Error(err)
+			}
+		}
+		n.stop(t)
+		n.args = append(n.args, "--flannel-backend", "host-gw")
+		n.serve(t)
+		for _, a := range agents {
+			a.start(t)
+		}
+		for _, m := range []*lab.Machine{n.Machine, agents[0].Machine, agents[1].Machine} {
+			lab.Eventually(t, bootPatience, m.Name+" has routes to two nodes and no vxlan link", func() error {
+				out, err := m.Run("sh", "-c", "ip route; ip -o link")
+				if err == nil && (strings.Contains(out, "flannel.1") || strings.Count(out, "10.42.") != 3 || strings.Count(out, "/24 via 10.99.0.") != 2) {
+					err = errors.New(out)
+				}
+				return err
+			})
+		}
+		reachEachOther(t, n, ns, all)
+	})
+}
+
+// reachEachOther asks each pod from each.
+func reachEachOther(t *testing.T, n *node, ns string, nodes []string) {
+	t.Helper()
+	for _, from := range nodes {
+		for _, to := range nodes {
+			address := n.kubectl(t, "get", "pod", "-n", ns, "web-"+to, "-o", "jsonpath={.status.podIP}")
+			eventuallyPrints(t, n.Machine, podPatience, "web-"+to,
+				"kubectl", "exec", "-n", ns, "web-"+from, "--", "wget", "-q", "-O", "-", "http://"+address+":8080")
+		}
+	}
 }
 
 // webOn is a pod that serves its name on each of the nodes, and a service of them all.

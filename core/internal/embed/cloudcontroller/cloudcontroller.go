@@ -103,7 +103,9 @@ func notesDiffer(before, after any) bool {
 	if uninitialized(old) && !uninitialized(now) {
 		return true
 	}
-	return slices.ContainsFunc([]string{nodenotes.ExternalIP, nodenotes.InternalDNS, nodenotes.ExternalDNS}, func(key string) bool {
+	return slices.ContainsFunc([]string{
+		cloudproviderapi.AnnotationAlphaProvidedIPAddr, nodenotes.ExternalIP, nodenotes.InternalDNS, nodenotes.ExternalDNS,
+	}, func(key string) bool {
 		return old.Annotations[key] != now.Annotations[key]
 	})
 }

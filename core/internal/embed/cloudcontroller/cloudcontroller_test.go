@@ -120,11 +120,14 @@ func TestNotesDiffer(t *testing.T) {
 			Spec: corev1.NodeSpec{Taints: taints}}
 	}
 	taint := corev1.Taint{Key: cloudproviderapi.TaintExternalCloudProvider}
+	moved := node("192.0.2.1")
+	moved.Annotations[cloudproviderapi.AnnotationAlphaProvidedIPAddr] = "192.0.2.9" // the kubelet was started with another --node-ip
 	for name, tc := range map[string]struct {
 		before, after any
 		want          bool
 	}{
 		"same":        {node("192.0.2.1"), node("192.0.2.1"), false},
+		"moved":       {node("192.0.2.1"), moved, true},
 		"address":     {node(""), node("192.0.2.1"), true},
 		"initialized": {node("192.0.2.1", taint), node("192.0.2.1"), true},
 		"not yet":     {node("192.0.2.1", taint), node("192.0.2.1", taint), false},
