@@ -20,7 +20,7 @@ import (
 // keeping opens a database whose connections keep their statements.
 func keeping(t *testing.T, dsn string) *sql.DB {
 	t.Helper()
-	text, err := driverDSN(dsn)
+	text, _, err := driverDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestDriverDSN(t *testing.T) {
 		cancel()
 		kept.Wait()
 	}
-	if _, err := driverDSN("file?a=%zz"); err == nil {
+	if _, _, err := driverDSN("file?a=%zz"); err == nil {
 		t.Error("settings that are no query were accepted")
 	}
 }
