@@ -150,7 +150,7 @@ func TestAgents(t *testing.T) {
 		if err := a.process.Wait(t, time.Minute); err != nil {
 			t.Error(err)
 		}
-		a.Must(t, "sh", "-ec", "ip addr add 10.99.0.33/24 dev eth0; ip addr del 10.99.0.3/24 dev eth0; ip route replace default via 10.99.0.254")
+		a.Must(t, "sh", "-ec", "ip addr del 10.99.0.3/24 dev eth0; ip addr add 10.99.0.33/24 dev eth0; ip route replace default via 10.99.0.254")
 		a.start(t)
 		eventuallyPrints(t, n.Machine, bootPatience, "10.99.0.33", "kubectl", "get", "node", "n3", "-o", "jsonpath={.status.addresses}")
 		reachEachOther(t, n, ns, all)
@@ -173,7 +173,7 @@ func TestAgents(t *testing.T) {
 		for _, m := range []*lab.Machine{n.Machine, agents[0].Machine, agents[1].Machine} {
 			lab.Eventually(t, bootPatience, m.Name+" has routes to two nodes and no vxlan link", func() error {
 				out, err := m.Run("sh", "-c", "ip route; ip -o link")
-				if err == nil && (strings.Contains(out, "flannel.1") || strings.Count(out, "10.42.") != 3 || strings.Count(out, "/24 via 10.99.0.") != 2) {
+				if err == nil && (strings.Contains(out, "flannel.1") || strings.Count(out, "10.42.") != 4 || strings.Count(out, "/24 via 10.99.0.") != 2) {
 					err = errors.New(out)
 				}
 				return err
