@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/logging"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
@@ -174,7 +175,7 @@ func bootLines(s serverstatus.Status) []string {
 	var rows []row
 	width := 0
 	for _, u := range s.Units {
-		name := cell(u.Unit)
+		name := display.Cell(u.Unit)
 		r := row{name: name}
 		took := s.ObservedAt.Sub(u.Since)
 		switch {
@@ -190,7 +191,7 @@ func bootLines(s serverstatus.Status) []string {
 		default:
 			r.mark, r.text = markTrouble, strings.TrimSpace(string(u.State)+"  "+detail(u))
 		}
-		r.text = cell(r.text)
+		r.text = display.Cell(r.text)
 		width = max(width, len([]rune(name)))
 		rows = append(rows, r)
 	}
@@ -218,7 +219,7 @@ func bootSummary(s serverstatus.Status) []string {
 	slices.SortStableFunc(units, func(a, b serverstatus.Unit) int { return cmp.Compare(*b.ReadyAfterMS, *a.ReadyAfterMS) })
 	var slowest []string
 	for _, u := range units[:min(3, len(units))] {
-		slowest = append(slowest, cell(u.Unit)+" "+bootTime(time.Duration(*u.ReadyAfterMS)*time.Millisecond))
+		slowest = append(slowest, display.Cell(u.Unit)+" "+bootTime(time.Duration(*u.ReadyAfterMS)*time.Millisecond))
 	}
 	return []string{fmt.Sprintf("%d units were ready after %s; the longest took %s",
 		len(units), bootTime(time.Duration(all)*time.Millisecond), strings.Join(slowest, ", "))}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/componentargs"
 	"github.com/cleat-dev/cleat/core/internal/hostcheck"
@@ -121,7 +122,7 @@ func printRows(w io.Writer, rows []hostcheck.Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CHECK\tRESULT\tFOUND\tFOR")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", cell(r.Name), cell(string(r.Result)), cell(r.Found), cell(r.For))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", display.Cell(r.Name), display.Cell(string(r.Result)), display.Cell(r.Found), display.Cell(r.For))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -137,7 +138,7 @@ func printRows(w io.Writer, rows []hostcheck.Row) error {
 			}
 			first = false
 		}
-		if err := fprint(w, "  %s (%s): %s\n", cell(r.Name), r.Result, cell(r.Do)); err != nil {
+		if err := fprint(w, "  %s (%s): %s\n", display.Cell(r.Name), r.Result, display.Cell(r.Do)); err != nil {
 			return err
 		}
 	}

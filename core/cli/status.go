@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
@@ -117,7 +118,7 @@ func unready(units []serverstatus.Unit) error {
 	var names []string
 	for _, u := range units {
 		if u.State != kernel.StateReady {
-			names = append(names, cell(u.Unit))
+			names = append(names, display.Cell(u.Unit))
 		}
 	}
 	switch {

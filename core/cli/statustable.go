@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 )
 
@@ -25,7 +26,7 @@ func statusTable(s serverstatus.Status, now time.Time) []string {
 		fmt.Fprintln(t, header)
 		for _, row := range rows {
 			for i := range row {
-				row[i] = cell(row[i])
+				row[i] = display.Cell(row[i])
 			}
 			fmt.Fprintln(t, strings.Join(row, "\t"))
 		}
@@ -108,19 +109,6 @@ func detail(u serverstatus.Unit) string {
 		return u.ProbeError
 	}
 	return u.Progress
-}
-
-// cell makes text fit one cell of a table and harmless to a terminal.
-func cell(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // since is an age in the two largest units that matter.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
 )
 
@@ -153,13 +154,13 @@ type change struct{ what, how string }
 func changes(s serverstatus.Status) []change {
 	var out []change
 	add := func(kind, name, state string, more ...string) {
-		parts := []string{cell(state)}
+		parts := []string{display.Cell(state)}
 		for _, m := range more {
 			if m != "" {
-				parts = append(parts, cell(m))
+				parts = append(parts, display.Cell(m))
 			}
 		}
-		out = append(out, change{kind + " " + cell(name), strings.Join(parts, ": ")})
+		out = append(out, change{kind + " " + display.Cell(name), strings.Join(parts, ": ")})
 	}
 	for _, u := range s.Units {
 		waiting := ""

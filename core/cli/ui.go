@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/localapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
@@ -81,7 +82,7 @@ func askLink(ctx context.Context, socket string) (link serverstatus.Link, err er
 	if err != nil {
 		return link, err
 	}
-	if err := json.Unmarshal(raw, &link); err != nil || !strings.HasPrefix(link.Path, "/") || link.Path != cell(link.Path) {
+	if err := json.Unmarshal(raw, &link); err != nil || !strings.HasPrefix(link.Path, "/") || link.Path != display.Cell(link.Path) {
 		return link, fmt.Errorf("%s: the answer is not a link", socket)
 	}
 	return link, nil

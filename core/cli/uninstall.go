@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/cleanup"
 )
 
@@ -60,7 +61,7 @@ func confirm(cmd *cobra.Command, targets []string, o cleanup.Options, yes bool) 
 		targets = []string{"no file: none of cleat's is left"}
 	}
 	for _, t := range targets {
-		if err := fprint(out, "  %s\n", cell(t)); err != nil {
+		if err := fprint(out, "  %s\n", display.Cell(t)); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/cleat-dev/cleat/core/cli/display"
 	"github.com/cleat-dev/cleat/core/internal/bootstraptoken"
 	"github.com/cleat-dev/cleat/core/internal/token"
 )
@@ -81,11 +82,7 @@ func chooseToken(cmd *cobra.Command, t *bootstraptoken.Token, args []string) (er
 }
 
 func (c *command) runCreate(cmd *cobra.Command, t bootstraptoken.Token, join bool) error {
-	cluster, err := c.cluster()
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(cluster)
+	cluster, client, err := c.client()
 	if err != nil {
 		return err
 	}
@@ -142,11 +139,7 @@ func (c *command) list() *cobra.Command {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output %q: write text or json", output)
 			}
-			cluster, err := c.cluster()
-			if err != nil {
-				return err
-			}
-			client, err := kubernetes.NewForConfig(cluster)
+			_, client, err := c.client()
 			if err != nil {
 				return err
 			}
@@ -201,24 +194,11 @@ func (c *command) listText(cmd *cobra.Command, all []bootstraptoken.Token) error
 		}
 		cells := []string{t.ID, ttl, expires, strings.Join(t.Usages, ","), t.Description, strings.Join(t.Groups, ",")}
 		for i, s := range cells {
-			cells[i] = cell(s)
+			cells[i] = display.Cell(s)
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
-}
-
-// cell is text for one place of a table on a terminal.
-func cell(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 func (c *command) delete() *cobra.Command {
@@ -237,11 +217,7 @@ a node goes on by its certificates.`,
 				}
 				ids = append(ids, id)
 			}
-			cluster, err := c.cluster()
-			if err != nil {
-				return err
-			}
-			client, err := kubernetes.NewForConfig(cluster)
+			_, client, err := c.client()
 			if err != nil {
 				return err
 			}

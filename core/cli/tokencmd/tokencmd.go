@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -78,6 +79,16 @@ func (c *command) cluster() (*rest.Config, error) {
 	}
 	cluster.Timeout = timeout
 	return cluster, nil
+}
+
+// client is the administrator's, with the configuration that it is made from.
+func (c *command) client() (*rest.Config, kubernetes.Interface, error) {
+	cluster, err := c.cluster()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := kubernetes.NewForConfig(cluster)
+	return cluster, client, err
 }
 
 // authorities asks the server that a kubeconfig names for the certificates whose hash

@@ -19,9 +19,15 @@ import (
 const inNamespace = "CLEAT_TEST_IN_NAMESPACE"
 
 // Main runs a package's tests in a network namespace of their own and returns the
-// status to exit with. TestMain calls it.
-func Main(m *testing.M) int {
+// status to exit with. TestMain calls it. prepare runs in the namespace before them.
+func Main(m *testing.M, prepare ...func() error) int {
 	if os.Getenv(inNamespace) != "" {
+		for _, p := range prepare {
+			if err := p(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		return m.Run()
 	}
 	runtime.LockOSThread() // the child dies with this thread

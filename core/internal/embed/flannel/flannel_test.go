@@ -8,10 +8,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,42 +21,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/cleat-dev/cleat/core/internal/nettest"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// inNamespace is set in the process that runs inside its own network.
-const inNamespace = "CLEAT_TEST_IN_NAMESPACE"
-
-// TestMain runs the tests again in a network namespace of their own that has
-// one link, "up0", with 10.99.0.1/24 and the default route.
-func TestMain(m *testing.M) {
-	if os.Getenv(inNamespace) == "" {
-		os.Exit(rerun())
-	}
-	if err := makeLink(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-func rerun() int {
-	runtime.LockOSThread() // the child dies with this thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if uid := os.Geteuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
-	}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "in a network namespace:", err)
-		return 1
-	}
-	return 0
-}
+// TestMain runs the tests in a network namespace of their own that has one link,
+// "up0", with 10.99.0.1/24 and the default route.
+func TestMain(m *testing.M) { os.Exit(nettest.Main(m, makeLink)) }
 
 func makeLink() error {
 	if _, err := netlink.LinkByName("up0"); err == nil {
