@@ -23,12 +23,17 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/joinapi"
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
+	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/hostabi/wasmfile"
 )
 
-// followEvery is how often an agent asks whether the server's lock has changed.
-const followEvery = 30 * time.Second
+const (
+	// followEvery is how often an agent asks whether the server's lock has changed.
+	followEvery = 30 * time.Second
+	// fetchPause is between two tries to get what a start needs.
+	fetchPause = time.Second
+)
 
 // networkPlugin is the one plugin that an agent runs: the server's choice, with
 // the lock, the wasm and the configuration that the server has.
@@ -47,8 +52,8 @@ func (n *networkPlugin) open(ctx context.Context) (plugins.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.lock, err = n.fetchLock(ctx); err != nil {
-		return nil, err
+	if n.lock, err = n.await(ctx, joinapi.PathPlugins, pluginhost.MaxLockBytes); err != nil {
+		return nil, fmt.Errorf("the server's plugins: %w", err)
 	}
 	compiled, err := payload.PluginCache()
 	if err != nil {
@@ -83,7 +88,7 @@ func (n *networkPlugin) follow(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		lock, err := n.fetchLock(ctx)
+		lock, err := n.join.Fetch(ctx, joinapi.PathPlugins, pluginhost.MaxLockBytes)
 		if err != nil {
 			n.log.Debug("the server was not asked for its plugins", "error", err)
 			continue
@@ -99,12 +104,19 @@ func (n *networkPlugin) follow(ctx context.Context) {
 	}
 }
 
-func (n *networkPlugin) fetchLock(ctx context.Context) ([]byte, error) {
-	lock, err := n.join.Fetch(ctx, joinapi.PathPlugins, pluginhost.MaxLockBytes)
-	if err != nil {
-		return nil, fmt.Errorf("the server's plugins: %w", err)
+// await fetches what the node cannot start without. A server that went away since
+// the node joined comes back, or another one answers.
+func (n *networkPlugin) await(ctx context.Context, path string, limit int64) (answer []byte, err error) {
+	stopped := kernel.Poll(ctx, fetchPause, func(ctx context.Context) error {
+		if answer, err = n.join.Fetch(ctx, path, limit); err != nil && !join.Permanent(err) {
+			return err
+		}
+		return nil
+	})
+	if stopped != nil {
+		return nil, stopped
 	}
-	return lock, nil
+	return answer, err
 }
 
 // read returns the wasm of a plugin: from this binary's bundle or the disk if the
@@ -117,7 +129,7 @@ func (n *networkPlugin) read(ctx context.Context, p pluginhost.LockedPlugin) ([]
 	if wasm, err := pluginhost.ReadFile(path, wasmfile.MaxBytes); err == nil && pluginhost.Digest(wasm) == p.SHA256 {
 		return wasm, nil
 	}
-	wasm, err := n.join.Fetch(ctx, joinapi.PathPlugin+"?"+url.Values{joinapi.QueryDigest: {p.SHA256}}.Encode(), wasmfile.MaxBytes)
+	wasm, err := n.await(ctx, joinapi.PathPlugin+"?"+url.Values{joinapi.QueryDigest: {p.SHA256}}.Encode(), wasmfile.MaxBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -150,6 +150,9 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
+// Permanent reports whether err, of Fetch, is one that trying again does not mend.
+func Permanent(err error) bool { return errors.As(err, &permanent{}) }
+
 // newMember prepares what every attempt needs.
 func (j *Join) newMember() (*member, error) {
 	server, err := j.Server()
