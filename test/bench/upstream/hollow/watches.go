@@ -6,7 +6,9 @@ import (
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -19,7 +21,7 @@ import (
 func startProxy(ctx context.Context, config *rest.Config, name string) error {
 	config = rest.CopyConfig(config)
 	config.UserAgent = "kube-proxy/hollow"
-	config.ContentType = "application/vnd.kubernetes.protobuf"
+	config.ContentType = runtime.ContentTypeProtobuf
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
@@ -30,28 +32,39 @@ func startProxy(ctx context.Context, config *rest.Config, name string) error {
 			fmt.Fprintf(os.Stderr, "hollow: kube-proxy of %s: %v\n", name, err)
 		}
 	}()
-	watchNodes(ctx, client, fields.OneTermEqualSelector("metadata.name", name))
+	watch(ctx, client.CoreV1().RESTClient(), "nodes", &corev1.Node{}, fields.OneTermEqualSelector("metadata.name", name))
 	return nil
 }
 
-// startNetwork watches what the network of an agent does: its own Node, and for flannel
-// every other.
+// startNetwork watches what the network of an agent does: flannel its own Node and every
+// other, and the driver of NetworkPolicies these, pods and namespaces.
 func startNetwork(ctx context.Context, config *rest.Config, name string) error {
 	config = rest.CopyConfig(config)
 	config.UserAgent = "network/hollow"
-	client, err := kubernetes.NewForConfig(config)
+	flannel, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
-	watchNodes(ctx, client, fields.OneTermEqualSelector("metadata.name", name))
-	watchNodes(ctx, client, fields.Everything())
+	nodes := flannel.CoreV1().RESTClient()
+	watch(ctx, nodes, "nodes", &corev1.Node{}, fields.OneTermEqualSelector("metadata.name", name))
+	watch(ctx, nodes, "nodes", &corev1.Node{}, fields.Everything())
+
+	config.ContentType = runtime.ContentTypeProtobuf
+	policies, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	core, networking := policies.CoreV1().RESTClient(), policies.NetworkingV1().RESTClient()
+	watch(ctx, core, "pods", &corev1.Pod{}, fields.Everything())
+	watch(ctx, core, "namespaces", &corev1.Namespace{}, fields.Everything())
+	watch(ctx, networking, "networkpolicies", &networkingv1.NetworkPolicy{}, fields.Everything())
 	return nil
 }
 
-// watchNodes lists and watches Nodes and keeps none: what is measured is the server,
-// and this process would have the square of their number.
-func watchNodes(ctx context.Context, client kubernetes.Interface, which fields.Selector) {
-	nodes := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", "", which)
-	reflector := cache.NewReflectorWithOptions(nodes, &corev1.Node{}, &cache.FakeCustomStore{}, cache.ReflectorOptions{})
+// watch lists and watches a resource of all namespaces and keeps nothing: what is measured
+// is the server, and this process would have the square of the number of nodes.
+func watch(ctx context.Context, client rest.Interface, resource string, object runtime.Object, which fields.Selector) {
+	all := cache.NewListWatchFromClient(client, resource, "", which)
+	reflector := cache.NewReflectorWithOptions(all, object, &cache.FakeCustomStore{}, cache.ReflectorOptions{})
 	go reflector.RunWithContext(ctx)
 }
