@@ -335,8 +335,9 @@ func (l life) run(t *testing.T) {
 func (n *node) awaitAddresses(t *testing.T) {
 	t.Helper()
 	lab.Eventually(t, podPatience, "addresses of the machine", func() error {
-		out, err := n.Run("ip", "-6", "addr", "show", "tentative")
-		if err == nil && out != "" {
+		out, err := n.Run("ip", "-6", "-o", "addr")
+		// The link's own address comes a moment after the link is up.
+		if err == nil && (strings.Contains(out, "tentative") || !strings.Contains(out, "eth0    inet6 fe80:")) {
 			err = errors.New(out)
 		}
 		return err
