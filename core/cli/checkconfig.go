@@ -109,10 +109,10 @@ const (
 	bridgePlugin   = "cni-bridge"
 )
 
-// How many inotify instances each role has when it is idle, as /proc shows them.
+// How many inotify instances each role has when it is idle, counted in /proc.
 const (
 	serverInotify = 26
-	agentInotify  = 10
+	agentInotify  = 11
 )
 
 // needsOf is what a server or an agent with this configuration needs of its

@@ -21,6 +21,20 @@ func agentRole() role {
 	return role{config.Agent, config.LoadAgent, "`cleat agent --help` explains each option"}
 }
 
+// loadEither reads the options of what this machine runs, for commands that take
+// those of neither role: an agent's if they name a server to join.
+func loadEither(flags map[string][]string, environ []string) (*config.Config, error) {
+	cfg, err := config.Load(flags, environ)
+	if err == nil {
+		return cfg, nil
+	}
+	if agent, err := config.LoadAgent(flags, environ); err == nil && agent.Server != "" {
+		agent.WriteKubeconfig = config.DefaultWriteKubeconfig
+		return agent, nil
+	}
+	return nil, err
+}
+
 // roleOptions are what a command was given that looks at the options of a node
 // and runs none.
 type roleOptions struct {
