@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -22,7 +23,7 @@ import (
 func (a *app) checkConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check-config",
-		Short: "Tell what this machine lacks to run a server with these options",
+		Short: "Tell what this machine lacks to run a server or an agent with these options",
 		Long: `Try out what a server with these options needs of the kernel, the disks, the
 ports and the programs of this machine, and say what to do about what is missing.
 The exit code is 1 if something that is needed is missing, and 0 otherwise.
@@ -30,19 +31,21 @@ The exit code is 1 if something that is needed is missing, and 0 otherwise.
 Links, mounts and rules are tried in namespaces that end with the command; nothing
 is changed, except that the kernel may load modules. Run it as root.
 
-It takes the options of a server, which ` + "`cleat server --help`" + ` explains.`,
+It takes the options of a server, which ` + "`cleat server --help`" + ` explains, or
+with --agent those of an agent, and looks at what an agent needs. Of what the
+servers choose for an agent it expects the defaults; the only thing it asks
+of a server is to be connected to.`,
 		Args: noArgs,
 	}
 	output := outputFlag(cmd, outputTable, outputJSON)
-	flags := addOptions(cmd, config.Server, false)
-	hideOptions(cmd)
+	options := addRoleOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(flags, a.environ())
-		if err == nil {
-			err = cfg.Validate()
-		}
+		r, cfg, err := options.load(a.environ())
 		if err != nil {
-			return hinted{err, "`cleat server --help` explains each option"}
+			return err
+		}
+		if err := joining(cfg).Validate(); err != nil {
+			return hinted{err, r.hint}
 		}
 		rows := hostcheck.Check(cmd.Context(), a.machine(), needsOf(cfg))
 		rows = append(rows, a.checkDetection(cmd, cfg))
@@ -57,24 +60,44 @@ It takes the options of a server, which ` + "`cleat server --help`" + ` explains
 		} else if err := printRows(cmd.OutOrStdout(), rows); err != nil {
 			return err
 		}
-		return lacking(rows)
+		return lacking(rows, r.of.Node())
 	}
 	return cmd
 }
 
-// checkDetection finds out what a server would find out when it starts: its
-// name, addresses, cgroups and files.
+// joining is a configuration that lacks nothing to join with: which server an
+// agent joins, and with what, says nothing of its machine.
+func joining(cfg *config.Config) *config.Config {
+	if !cfg.IsAgent() {
+		return cfg
+	}
+	c := *cfg
+	if c.Server == "" {
+		c.Server = "https://server:6443"
+	}
+	if c.Token == "" && c.TokenFile == "" {
+		c.Token = "token"
+	}
+	return &c
+}
+
+// checkDetection finds out what a node would find out when it starts: its name,
+// addresses, cgroups and files.
 func (a *app) checkDetection(cmd *cobra.Command, cfg *config.Config) hostcheck.Row {
-	row := hostcheck.Row{Name: "configuration", Result: hostcheck.OK, For: "what the server finds out by itself"}
+	row := hostcheck.Row{Name: "configuration", Result: hostcheck.OK, For: "what a node finds out by itself"}
 	err := a.detect(cmd.Context(), cfg)
 	if err == nil {
-		err = cfg.Validate()
+		err = joining(cfg).Validate()
 	}
 	if err != nil {
 		row.Result, row.Found, row.Do = hostcheck.Missing, err.Error(), "as it says"
 		return row
 	}
-	row.Found = fmt.Sprintf("node %s, address %s", cfg.NodeName, cfg.AdvertiseAddress)
+	address := cfg.AdvertiseAddress
+	if cfg.IsAgent() {
+		address = strings.Join(cfg.NodeIP, ", ")
+	}
+	row.Found = fmt.Sprintf("node %s, address %s", cfg.NodeName, address)
 	return row
 }
 
@@ -86,24 +109,41 @@ const (
 	bridgePlugin   = "cni-bridge"
 )
 
-// needsOf is what a server with this configuration needs of its machine.
+// How many inotify instances each role has when it is idle, counted in /proc.
+const (
+	serverInotify = 26
+	agentInotify  = 11
+)
+
+// needsOf is what a server or an agent with this configuration needs of its
+// machine.
 func needsOf(cfg *config.Config) hostcheck.Needs {
+	cni, backend, instances := cfg.CNI, cfg.FlannelBackend, serverInotify
+	if cfg.IsAgent() { // which is told by the servers when it has joined
+		cni, backend, instances = overlayPlugin, overlayBackend, agentInotify
+	}
 	n := hostcheck.Needs{
 		DataDir: cfg.DataDir, KubeletDir: paths.KubeletDir, StatusSocket: paths.StatusSocket,
 		Node: !cfg.DisableAgent, Proxy: !cfg.DisableAgent && !cfg.DisableKubeProxy,
 		ProxyMode: componentargs.Value("proxy-mode", map[string]string{"proxy-mode": hostabi.ProxyModeNFTables}, cfg.KubeProxyArg),
-		Policy:    !cfg.DisableAgent && !cfg.DisableNetworkPolicy && (cfg.CNI == overlayPlugin || cfg.CNI == bridgePlugin),
-		VXLAN:     !cfg.DisableAgent && cfg.CNI == overlayPlugin && cfg.FlannelBackend == overlayBackend,
+		Policy:    !cfg.DisableAgent && !cfg.DisableNetworkPolicy && (cni == overlayPlugin || cni == bridgePlugin),
+		VXLAN:     !cfg.DisableAgent && cni == overlayPlugin && backend == overlayBackend,
+		Inotify:   instances,
 	}
 	add := func(network, host string, port int, what string) {
 		n.Ports = append(n.Ports, hostcheck.Port{Network: network, Address: net.JoinHostPort(host, strconv.Itoa(port)), What: what})
 	}
 	const local = "127.0.0.1"
-	add("tcp", cfg.BindAddress, cfg.HTTPSListenPort, "API server and joining nodes (--https-listen-port)")
-	if !cfg.DisableScheduler {
-		add("tcp", local, 10259, "kube-scheduler")
+	if cfg.IsAgent() {
+		n.Joins = &hostcheck.Joins{Server: serverAddress(cfg.Server), Token: cfg.Token != "" || cfg.TokenFile != ""}
+		add("tcp", "", cfg.LBServerPort, "the node's way to the servers (--lb-server-port)") // on ::1 without IPv4
+	} else {
+		add("tcp", cfg.BindAddress, cfg.HTTPSListenPort, "API server and joining nodes (--https-listen-port)")
+		if !cfg.DisableScheduler {
+			add("tcp", local, 10259, "kube-scheduler")
+		}
+		add("tcp", local, 10257, "kube-controller-manager")
 	}
-	add("tcp", local, 10257, "kube-controller-manager")
 	if n.Node {
 		add("tcp", "", 10250, "kubelet: logs, exec, metrics")
 		add("tcp", local, 10248, "kubelet: health")
@@ -116,6 +156,16 @@ func needsOf(cfg *config.Config) hostcheck.Needs {
 		add("udp", "", 8472, "flannel's overlay (--flannel-backend)")
 	}
 	return n
+}
+
+// serverAddress is the host and port of a server's URL that was validated, ""
+// for none.
+func serverAddress(server string) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 func printRows(w io.Writer, rows []hostcheck.Row) error {
@@ -145,8 +195,9 @@ func printRows(w io.Writer, rows []hostcheck.Row) error {
 	return nil
 }
 
-// lacking is an error that names what is missing, nil if nothing is.
-func lacking(rows []hostcheck.Row) error {
+// lacking is an error that names what is missing for a server or an agent, nil if
+// nothing is.
+func lacking(rows []hostcheck.Row, node string) error {
 	var names []string
 	for _, r := range rows {
 		if r.Result == hostcheck.Missing {
@@ -156,5 +207,5 @@ func lacking(rows []hostcheck.Row) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("a server would not work here: %s", strings.Join(names, ", "))
+	return fmt.Errorf("%s would not work here: %s", node, strings.Join(names, ", "))
 }

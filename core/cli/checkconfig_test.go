@@ -31,6 +31,7 @@ func checkApp(t *testing.T) *app {
 		m.ReadDir = func(string) ([]string, error) { return nil, nil }
 		m.Answers = func(context.Context, string) bool { return false }
 		m.Listen = func(context.Context, hostcheck.Port) error { return nil }
+		m.Connect = func(context.Context, string) error { return nil }
 		m.Statfs = func(string) (unix.Statfs_t, error) {
 			return unix.Statfs_t{Type: unix.EXT4_SUPER_MAGIC, Bsize: 4096, Blocks: 10 << 20, Bavail: 5 << 20}, nil
 		}
@@ -53,7 +54,7 @@ port 10257/tcp  ok      free                                  kube-controller-ma
 clock           ok      2026-01-02 03:04:05 UTC               certificates begin and end at a time
 host name       ok      n1                                    tools on this machine that look it up
 other software  ok      none that clashes                     one machine runs one Kubernetes
-configuration   ok      node , address 192.0.2.10             what the server finds out by itself
+configuration   ok      node , address 192.0.2.10             what a node finds out by itself
 `
 	if words(stdout) != words(want) {
 		t.Errorf("got\n%s", stdout)
@@ -78,6 +79,59 @@ configuration   ok      node , address 192.0.2.10             what the server fi
 	at := slices.IndexFunc(rows, func(r hostcheck.Row) bool { return r.Name == "overlayfs" })
 	if at < 0 || rows[at].Result != hostcheck.Missing || rows[at].Found != "no\x1b[31m such thing" || rows[at].Do == "" {
 		t.Errorf("overlayfs: %+v", rows)
+	}
+}
+
+// TestCheckConfigOfAnAgent: which server and with what is two rows, and nothing of a
+// server is looked at or taken.
+func TestCheckConfigOfAnAgent(t *testing.T) {
+	able := func() *app {
+		a := checkApp(t)
+		machine := a.machine
+		a.machine = func() hostcheck.Machine {
+			m := machine()
+			m.Try = func(context.Context, hostcheck.Trial) error { return nil }
+			m.Stat = func(string) error { return nil }
+			m.Program = func(string) error { return nil }
+			m.ReadFile = func(path string) (string, error) {
+				return map[string]string{
+					"/proc/mounts":                  "x /sys/fs/cgroup cgroup rw,cpu,cpuset,memory,pids 0 0\n",
+					"/proc/sys/net/ipv4/ip_forward": "1",
+				}[path], nil
+			}
+			return m
+		}
+		a.detect = func(_ context.Context, cfg *config.Config) error {
+			cfg.NodeName, cfg.NodeIP = "n2", []string{"192.0.2.11"}
+			return nil
+		}
+		return a
+	}
+	dir := t.TempDir()
+	code, stdout, stderr := call(able(), "check-config", "--agent", "--data-dir", dir)
+	if code != 1 || stderr != "cleat: an agent would not work here: server, token\n" {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	for _, want := range []string{"server missing none is given", "configuration ok node n2, address 192.0.2.11", "port 6444/tcp ok free", "vxlan ok", "nftables sets ok"} {
+		if !strings.Contains(words(stdout), want) {
+			t.Errorf("%q is missing in\n%s", want, stdout)
+		}
+	}
+	for _, not := range []string{"6443/tcp", "10257", "10259"} {
+		if strings.Contains(stdout, not) {
+			t.Errorf("%s is in\n%s", not, stdout)
+		}
+	}
+	code, stdout, stderr = call(able(), "check-config", "--agent", "--data-dir", dir, "--server", "https://[fd99::1]:6443", "--token", "hunter2", "--lb-server-port", "7444")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "[fd99::1]:6443 answers") || !strings.Contains(stdout, "port 7444/tcp") || strings.Contains(stdout, "hunter2") {
+		t.Errorf("exit code %d, said %q, wrote\n%s", code, stderr, stdout)
+	}
+	code, stdout, stderr = call(able(), "check-config", "--agent", "--server", "https://a", "--cluster-cidr", "10.0.0.0/8")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "--cluster-cidr is an option of a server; leave it out for an agent") {
+		t.Errorf("exit code %d, said %q, wrote\n%s", code, stderr, stdout)
+	}
+	if code, _, stderr = call(able(), "check-config", "--agent", "--server", "https://a"); code != 1 || !strings.Contains(stderr, `--server "https://a": has no port`) {
+		t.Errorf("exit code %d, said %q", code, stderr)
 	}
 }
 
@@ -125,6 +179,17 @@ func TestNeedsFollowTheOptions(t *testing.T) {
 		if n = needs(map[string][]string{flag: {value}}); n.Policy {
 			t.Errorf("--%s %s: network policies are checked for", flag, value)
 		}
+	}
+	if n.Inotify != serverInotify || n.Joins != nil {
+		t.Errorf("a server's inotify and joining: %+v", n)
+	}
+	cfg, err := config.LoadAgent(map[string][]string{"config": {file}, "server": {"https://n1:6443"}, "token-file": {"/t"}, "kube-proxy-arg": {"proxy-mode=iptables"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = needsOf(cfg)
+	if !n.Node || !n.Proxy || n.ProxyMode != "iptables" || !n.VXLAN || !n.Policy || n.Inotify != agentInotify || *n.Joins != (hostcheck.Joins{Server: "n1:6443", Token: true}) || len(n.Ports) != 6 {
+		t.Errorf("an agent: %+v", n)
 	}
 	if n = needs(map[string][]string{"disable-agent": {"true"}, "disable-scheduler": {"true"}}); n.Node || n.Proxy || n.Policy || len(n.Ports) != 2 {
 		t.Errorf("control plane: %+v", n)

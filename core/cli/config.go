@@ -33,22 +33,25 @@ func (a *app) configCommand() *cobra.Command {
 func (a *app) configShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show the options that a server would have, and where each is from",
+		Short: "Show the options that a server or an agent would have, and where each is from",
 		Long: `Show the options that a server started with these flags, in this environment
 and on this machine would have. Secrets are redacted; but for them the yaml is a
 config file. Nothing is started and nothing is written.
 
-It takes the options of a server, which ` + "`cleat server --help`" + ` explains.`,
+It takes the options of a server, which ` + "`cleat server --help`" + ` explains, or
+with --agent those of an agent, and shows what an agent would have.`,
 		Args: noArgs,
 	}
 	output := outputFlag(cmd, "yaml", "json", "table")
 	origin := cmd.Flags().Bool("origin", false, "say where each value is from: default, detected, a file and line, a variable or a flag")
-	flags := addOptions(cmd, config.Server, false)
-	hideOptions(cmd)
+	options := addRoleOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(flags, a.environ())
+		r, cfg, err := options.load(a.environ())
 		if err != nil {
-			return hinted{err, "`cleat server --help` explains each option"}
+			return err
+		}
+		for _, where := range cfg.Foreign() {
+			cmd.PrintErrln("an option of a server, left alone: " + where)
 		}
 		// What cannot be found out, or is wrong, is no reason to keep the rest back.
 		wrong := a.detect(cmd.Context(), cfg)
@@ -60,7 +63,7 @@ It takes the options of a server, which ` + "`cleat server --help`" + ` explains
 			return err
 		}
 		if wrong != nil {
-			return hinted{wrong, "a server would not start with this"}
+			return hinted{wrong, r.of.Node() + " would not start with this"}
 		}
 		return nil
 	}

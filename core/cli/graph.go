@@ -2,8 +2,6 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/cleat-dev/cleat/core/config"
 )
 
 func (a *app) graphCommand() *cobra.Command {
@@ -18,20 +16,14 @@ with --agent those of an agent.`,
 		Args: noArgs,
 	}
 	output := outputFlag(cmd, "text", "mermaid", "dot")
-	agent := cmd.Flags().Bool("agent", false, "show the graph of an agent instead")
-	flags := addOptions(cmd, config.Server|config.Agent, false)
-	hideOptions(cmd)
+	options := addRoleOptions(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var cfg *config.Config
-		var err error
-		if *agent {
-			// Which server it joins and with what makes no difference.
-			cfg, err = config.LoadAgent(flags, a.environ())
-		} else if cfg, err = config.Load(flags, a.environ()); err == nil {
-			err = cfg.Validate()
-		}
+		r, cfg, err := options.load(a.environ())
 		if err != nil {
-			return hinted{err, "`cleat server --help` explains each option"}
+			return err
+		}
+		if err := joining(cfg).Validate(); err != nil {
+			return hinted{err, r.hint}
 		}
 		g, err := a.programs.Graph(cfg)
 		if err != nil {

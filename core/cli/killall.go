@@ -92,7 +92,7 @@ func (a *app) cleanOptions(cmd *cobra.Command, g *cleanGiven) (cleanup.Options, 
 	}
 	o := cleanup.Options{Grace: g.grace, DryRun: g.dryRun, Out: cmd.OutOrStdout(), Program: ownProgram()}
 	dataDir := g.dataDir
-	cfg, err := config.Load(options, a.environ())
+	cfg, err := loadEither(options, a.environ())
 	switch {
 	case err == nil:
 		dataDir, o.Kubeconfig = cfg.DataDir, cfg.WriteKubeconfig

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/cleanup"
 )
 
@@ -77,6 +78,15 @@ func TestKillallOptions(t *testing.T) {
 		if strings.Contains(out, tc.data+"/server (data)") != asks || strings.Contains(out, "token in "+tc.data+"/server/token") != asks {
 			t.Errorf("%v: said\n%s", tc.args, out)
 		}
+	}
+
+	// An agent's configuration would be none of a server.
+	if err := os.WriteFile(file, []byte("data-dir: /srv/node\nserver: https://n1:6443\ndatastore-endpoint: postgres://db/cleat\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	given, _, err := cleanCall(t, a, nil, "killall")
+	if err != nil || len(given) != 1 || given[0].Data != "/srv/node" || given[0].Node != "" || given[0].Kubeconfig != config.DefaultWriteKubeconfig {
+		t.Errorf("an agent: %v, %+v", err, given)
 	}
 
 	// Broken configuration is in the way only of who does not say where the data is.

@@ -141,9 +141,10 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		given := unknown.GetSpecifiedName()
-		if o, ok := optionOf(given); ok && takesOptions(cmd) {
-			return fmt.Errorf("--%s is an option of `cleat %s` only%s", o.Name,
-				map[config.Command]string{config.Server: "server", config.Agent: "agent"}[o.Commands], config.Difference(o.Name))
+		if o, ok := optionOf(given); ok && cmd.Flags().Lookup(o.Name) != nil {
+			return fmt.Errorf("unknown flag -%s; write --%s", given, o.Name)
+		} else if ok && takesOptions(cmd) {
+			return fmt.Errorf("--%s is an option of `cleat %s` only%s", o.Name, o.Commands, config.Difference(o.Name))
 		}
 		if unknown.GetSpecifiedShortnames() != "" {
 			if f, ok := config.FindK3sFlag(given); ok && takesOptions(cmd) {

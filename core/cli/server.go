@@ -28,7 +28,7 @@ process until a signal ends it. The first SIGINT or SIGTERM stops it in order
 and leaves the pods running; the second ends it at once.`,
 		Args: noArgs,
 	}
-	return a.runCommand(cmd, nodeCommand{config.Server, config.Load, a.programs.Server})
+	return a.runCommand(cmd, nodeCommand{serverRole(), a.programs.Server})
 }
 
 func (a *app) agentCommand() *cobra.Command {
@@ -41,14 +41,13 @@ file, /var/lib/cleat/server/node-token. The first SIGINT or SIGTERM stops it in
 order and leaves the pods running; the second ends it at once.`,
 		Args: noArgs,
 	}
-	return a.runCommand(cmd, nodeCommand{config.Agent, config.LoadAgent, a.programs.Agent})
+	return a.runCommand(cmd, nodeCommand{agentRole(), a.programs.Agent})
 }
 
 // nodeCommand is what the two commands that run a node differ in.
 type nodeCommand struct {
-	of   config.Command
-	load func(flags map[string][]string, environ []string) (*config.Config, error)
-	run  func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
+	role
+	run func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
 }
 
 // runCommand completes a command that runs a node.

@@ -71,7 +71,7 @@ func (a *app) runTool(t tool, args []string) int {
 // nodeConfig is the config of this machine's node as far as the caller may
 // read it, else the defaults: `cleat kubectl version` works for anyone.
 func nodeConfig(environ []string) *config.Config {
-	if cfg, err := config.Load(nil, environ); err == nil {
+	if cfg, err := loadEither(nil, environ); err == nil {
 		return cfg
 	}
 	cfg := new(config.Config)

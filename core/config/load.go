@@ -64,7 +64,7 @@ func loadFor(command Command, flags map[string][]string, environ []string) (*Con
 		case !ok:
 			l.fail(fmt.Errorf("unknown flag --%s%s", name, l.advice("--", name)))
 		case o.Commands&command == 0:
-			l.fail(fmt.Errorf("--%s is no option of %s%s", name, map[Command]string{Server: "a server", Agent: "an agent"}[command], Difference(name)))
+			l.fail(fmt.Errorf("--%s is an option of %s; leave it out for %s%s", name, o.Commands.Node(), command.Node(), Difference(name)))
 		}
 	}
 	if err := errors.Join(l.errs...); err != nil {

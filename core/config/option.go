@@ -17,6 +17,16 @@ const (
 	Agent
 )
 
+// String is the command's name, as in `cleat server`.
+func (c Command) String() string {
+	return map[Command]string{Server: "server", Agent: "agent", Server | Agent: "server or agent"}[c]
+}
+
+// Node is what the command runs, for sentences.
+func (c Command) Node() string {
+	return map[Command]string{Server: "a server", Agent: "an agent", Server | Agent: "a node"}[c]
+}
+
 // Kind is the shape of an option's value.
 type Kind uint8
 

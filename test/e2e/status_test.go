@@ -45,7 +45,7 @@ func TestStatus(t *testing.T) {
 	n.start(t)
 	testReadyzOfBoot(t, n)
 	n.awaitReady(t)
-	checkConfig(t, n, "ports", "a cleat server runs here and has them")
+	checkConfig(t, n, "ports", "cleat runs here and has them")
 	watch := n.Start(t, "watch", "cleat", "status", "--watch")
 
 	t.Run("status", func(t *testing.T) { testStatus(t, n) })

@@ -19,6 +19,7 @@ import (
 
 type migration struct {
 	fromK3s            bool
+	role               config.Command // 0: the files tell
 	k3sDir, systemdDir string
 	output             string
 	force              bool
@@ -32,19 +33,30 @@ func Migrate() *cobra.Command {
 		Short: "Write the config file of cleat that a k3s host's configuration means",
 		Long: `Read the configuration of k3s on this machine and print the config file of cleat
 that means the same: config.yaml and config.yaml.d, the flags and drop-ins of
-k3s.service, and its environment file. Every key that changed or has no meaning
-in cleat is a comment that says why.
+k3s.service or k3s-agent.service, and its environment file. Every key that changed
+or has no meaning in cleat is a comment that says why.
+
+The unit tells whether the file is for ` + "`cleat server` or `cleat agent`" + `, and the
+file says it. --agent and --agent=false choose where there are both units, or none.
 
 With --output it is written to a file that root alone can read, with secrets,
 and registries.yaml is copied beside it. k3s's files stay as they are; its data
 is not read.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return m.run(cmd) },
 	}
 	flags := cmd.Flags()
+	agent := flags.Bool("agent", false, "this machine is an agent of k3s, or with =false a server")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *agent {
+			m.role = config.Agent
+		} else if flags.Changed("agent") {
+			m.role = config.Server
+		}
+		return m.run(cmd)
+	}
 	flags.BoolVar(&m.fromK3s, "from-k3s", false, "read the configuration of k3s; there is no other source yet")
 	flags.StringVar(&m.k3sDir, "k3s-dir", "/etc/rancher/k3s", "directory with k3s's config.yaml and registries.yaml")
-	flags.StringVar(&m.systemdDir, "systemd-dir", "/etc/systemd/system", "directory with k3s.service and k3s.service.env")
+	flags.StringVar(&m.systemdDir, "systemd-dir", "/etc/systemd/system", "directory with k3s.service or k3s-agent.service")
 	flags.StringVar(&m.output, "output", "", "file to write instead of printing without secrets, such as "+config.DefaultConfigFile)
 	flags.BoolVar(&m.force, "force", false, "replace files that exist")
 	return cmd
@@ -54,13 +66,13 @@ func (m *migration) run(cmd *cobra.Command) error {
 	if !m.fromK3s {
 		return errors.New("say where from: --from-k3s")
 	}
-	h, err := readHost(m.k3sDir, m.systemdDir)
+	h, err := readHost(m.k3sDir, m.systemdDir, m.role)
 	if err != nil {
 		return err
 	}
-	entries := convert(h.found)
+	entries := convert(h.found, h.role)
 	registriesTo, remarks := m.registries(h, &entries)
-	refused := refusals(entries)
+	refused := append(refusals(entries, h.role), tokenFiles(entries)...)
 	for _, r := range refused {
 		remarks = append(remarks, "cleat refuses this: "+r)
 	}
@@ -72,6 +84,8 @@ func (m *migration) run(cmd *cobra.Command) error {
 		fmt.Fprint(cmd.OutOrStdout(), text)
 	} else if err := m.write(text, h.registries, registriesTo); err != nil {
 		return err
+	} else {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s is for `cleat %s`: this machine is %s of k3s (%s)\n", m.output, h.role, h.role.Node(), h.roleBy)
 	}
 	for _, r := range refused {
 		cmd.PrintErrln("cleat refuses this: " + r)
@@ -98,7 +112,7 @@ func (m *migration) registries(h *host, entries *[]entry) (to string, remarks []
 	}
 	to = filepath.Join(filepath.Dir(m.output), "registries.yaml")
 	if abs, err := filepath.Abs(to); err == nil && abs != filepath.Join(paths.EtcDir, "registries.yaml") {
-		*entries = append(*entries, convert([]found{{name: "private-registry", values: []string{abs}, origin: "a copy of " + h.registries}})...)
+		*entries = append(*entries, convert([]found{{name: "private-registry", values: []string{abs}, origin: "a copy of " + h.registries}}, h.role)...)
 	}
 	return to, append(remarks, to+" is a copy of "+h.registries)
 }

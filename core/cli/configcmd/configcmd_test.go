@@ -54,7 +54,12 @@ func (k k3s) migrate(args ...string) (stdout, stderr string, err error) {
 // load is the written config file as a server takes it.
 func load(t *testing.T, file string) *config.Config {
 	t.Helper()
-	c, err := config.Load(map[string][]string{"config": {file}}, nil)
+	return loadBy(t, config.Load, file)
+}
+
+func loadBy(t *testing.T, loader func(map[string][]string, []string) (*config.Config, error), file string) *config.Config {
+	t.Helper()
+	c, err := loader(map[string][]string{"config": {file}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,9 +107,9 @@ ExecStart=/usr/local/bin/k3s \
 func TestMigrate(t *testing.T) {
 	k := fullHost(t)
 	out := filepath.Join(k.dir, "new", "config.yaml")
-	_, stderr, err := k.migrate("--output", out)
-	if err != nil || stderr != "" {
-		t.Fatalf("%v, said %q", err, stderr)
+	stdout, stderr, err := k.migrate("--output", out)
+	if err != nil || stderr != "" || !strings.HasPrefix(stdout, out+" is for `cleat server`: this machine is a server of k3s (") {
+		t.Fatalf("%v, said %q, wrote %q", err, stderr, stdout)
 	}
 	c := load(t, out)
 	for _, x := range []struct{ name, want string }{
@@ -173,25 +178,35 @@ func TestConvert(t *testing.T) {
 		{"data-dir", "/srv", ""},
 		{"rootless", "true", ""},
 	} {
-		e := convert([]found{{name: c.name, values: []string{c.value}}})[0]
+		e := convert([]found{{name: c.name, values: []string{c.value}}}, config.Server)[0]
 		if got := strings.Join(e.values, " "); got != c.want || (c.want == "") != (e.option == nil) {
 			t.Errorf("%s %s became %q (%v)", c.name, c.value, got, e.notes)
 		}
 	}
-	both := convert([]found{{name: "flannel-backend", values: []string{"none"}}, {name: "no-flannel", values: []string{"true"}}, {name: "token"}})
+	both := convert([]found{{name: "flannel-backend", values: []string{"none"}}, {name: "no-flannel", values: []string{"true"}}, {name: "token"}}, config.Server)
 	if both[0].option == nil || both[1].option != nil || both[2].option != nil {
 		t.Errorf("said twice, or with nothing: %+v", both)
 	}
 }
 
-// TestNoKeyIsLost wants every flag of k3s, one by one, to be a key or a comment.
+// TestNoKeyIsLost wants every flag of k3s, one by one, to be a key or a comment,
+// and no key that the command would not take.
 func TestNoKeyIsLost(t *testing.T) {
+	for _, role := range []config.Command{config.Server, config.Agent} {
+		t.Run(role.String(), func(t *testing.T) { testNoKeyIsLost(t, role) })
+	}
+}
+
+func testNoKeyIsLost(t *testing.T, role config.Command) {
 	for _, f := range config.K3sFlags() {
 		for _, name := range append([]string{f.Name}, f.Aliases...) {
 			if f.Name == "config" {
 				continue // it names the file that is read
 			}
-			entries := convert([]found{{name: name, values: []string{"x"}, origin: "o"}})
+			entries := convert([]found{{name: name, values: []string{"x"}, origin: "o"}}, role)
+			if o := entries[0].option; o != nil && o.Commands&role == 0 {
+				t.Errorf("%s is a key, %s", name, o.Name)
+			}
 			text, err := render(entries, &host{}, nil, true)
 			if err != nil {
 				t.Fatal(err)
@@ -280,13 +295,12 @@ func TestMigrateErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, text, want string
 	}{
-		"nothing":      {"rancher/else", "", "no k3s here"},
-		"bad YAML":     {"rancher/config.yaml", "a: [", "config.yaml: yaml:"},
-		"agent":        {"systemd/k3s-agent.service", "[Service]\nExecStart=/usr/local/bin/k3s agent\n", "an agent of k3s"},
-		"agent's unit": {"systemd/k3s.service", "ExecStart=/k3s agent --token hunter2\n", "starts `k3s agent`, not a server"},
-		"words":        {"systemd/k3s.service", "ExecStart=/k3s server --debug hunter2\n", "word 4 is neither a flag nor the value of one"},
-		"quotes":       {"systemd/k3s.service", "ExecStart=/k3s server '--token hunter2\n", "a quotation does not end"},
-		"environment":  {"systemd/k3s.service.env", "hunter2\n", "a line is not NAME=value"},
+		"nothing":     {"rancher/else", "", "no k3s here"},
+		"bad YAML":    {"rancher/config.yaml", "a: [", "config.yaml: yaml:"},
+		"other":       {"systemd/k3s.service", "ExecStart=/k3s etcd-snapshot --token hunter2\n", "starts `k3s etcd-snapshot`, neither a server nor an agent"},
+		"words":       {"systemd/k3s.service", "ExecStart=/k3s server --debug hunter2\n", "word 4 is neither a flag nor the value of one"},
+		"quotes":      {"systemd/k3s.service", "ExecStart=/k3s server '--token hunter2\n", "a quotation does not end"},
+		"environment": {"systemd/k3s.service.env", "hunter2\n", "a line is not NAME=value"},
 	} {
 		k := newK3s(t)
 		if name == "environment" {
@@ -335,26 +349,28 @@ func FuzzUnit(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			var h host
-			for _, one := range all {
-				h.add(one)
-			}
-			entries := convert(h.found)
-			out, err := render(entries, &h, refusals(entries), true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join(t.TempDir(), "config.yaml")
-			if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			given, err := config.ReadGiven(file)
-			if err != nil {
-				t.Fatalf("%v:\n%s", err, out)
-			}
-			for _, g := range given {
-				if f, ok := config.FindK3sFlag(g.Key); g.Key != "cni" && (!ok || f.Name != g.Key) {
-					t.Errorf("key %q:\n%s", g.Key, out)
+			for _, role := range []config.Command{config.Server, config.Agent} {
+				h := host{role: role}
+				for _, one := range all {
+					h.add(one)
+				}
+				entries := convert(h.found, role)
+				out, err := render(entries, &h, refusals(entries, role), true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := filepath.Join(t.TempDir(), "config.yaml")
+				if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				given, err := config.ReadGiven(file)
+				if err != nil {
+					t.Fatalf("%v:\n%s", err, out)
+				}
+				for _, g := range given {
+					if f, ok := config.FindK3sFlag(g.Key); g.Key != "cni" && (!ok || f.Name != g.Key) {
+						t.Errorf("key %q:\n%s", g.Key, out)
+					}
 				}
 			}
 		}
@@ -374,20 +390,11 @@ func TestGuide(t *testing.T) {
 	k := newK3s(t)
 	k.write("rancher/config.yaml", strings.TrimPrefix(blocks[1], "yaml\n"))
 	k.write("systemd/k3s.service", strings.TrimPrefix(blocks[3], "ini\n"))
-	got, stderr, err := k.migrate()
-	if err != nil || stderr != "" {
-		t.Fatalf("%v, said %q", err, stderr)
-	}
-	got = strings.NewReplacer(filepath.Join(k.dir, "rancher"), "/etc/rancher/k3s", filepath.Join(k.dir, "systemd"), "/etc/systemd/system").Replace(got)
-	if *update {
-		blocks[5] = "yaml\n" + got
-		if err := os.WriteFile(guideFile, []byte(strings.Join(blocks, "```")), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := strings.TrimPrefix(blocks[5], "yaml\n"); got != want {
-		t.Errorf("the guide says\n%swhat is printed is\n%s", want, got)
-	}
+	guidePrints(t, k, blocks, 5)
+	agent := newK3s(t)
+	agent.write("systemd/k3s-agent.service", strings.TrimPrefix(blocks[7], "ini\n"))
+	agent.write("systemd/k3s-agent.service.env", strings.TrimPrefix(blocks[9], "ini\n"))
+	guidePrints(t, agent, blocks, 11)
 	out := filepath.Join(k.dir, "config.yaml")
 	if _, _, err := k.migrate("--output", out); err != nil {
 		t.Fatal(err)
@@ -400,5 +407,33 @@ func TestGuide(t *testing.T) {
 	line := strings.TrimPrefix(c.Origin("write-kubeconfig-mode"), out)
 	if want := `write-kubeconfig-mode: "0640" # /etc/cleat/config.yaml` + line + "\n"; !strings.Contains(string(text), want) {
 		t.Errorf("the guide does not show %q", want)
+	}
+
+	out = filepath.Join(agent.dir, "config.yaml")
+	if _, _, err := agent.migrate("--output", out); err != nil {
+		t.Fatal(err)
+	}
+	c = loadBy(t, config.LoadAgent, out)
+	if c.Token != "correct-horse" || c.Server != "https://k8s.example.org:6443" || !slices.Equal(c.NodeLabel, []string{"disk=hdd"}) {
+		t.Errorf("an agent would have %v", c)
+	}
+}
+
+// guidePrints compares what is printed of the host with a block of the guide.
+func guidePrints(t *testing.T, k k3s, blocks []string, at int) {
+	t.Helper()
+	got, stderr, err := k.migrate()
+	if err != nil || stderr != "" {
+		t.Fatalf("%v, said %q", err, stderr)
+	}
+	got = strings.NewReplacer(filepath.Join(k.dir, "rancher"), "/etc/rancher/k3s", filepath.Join(k.dir, "systemd"), "/etc/systemd/system").Replace(got)
+	if *update {
+		blocks[at] = "yaml\n" + got
+		if err := os.WriteFile(guideFile, []byte(strings.Join(blocks, "```")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := strings.TrimPrefix(blocks[at], "yaml\n"); got != want {
+		t.Errorf("the guide says\n%swhat is printed is\n%s", want, got)
 	}
 }

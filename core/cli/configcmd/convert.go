@@ -19,15 +19,18 @@ type entry struct {
 	secret bool
 }
 
-// convert says what becomes of each flag.
-func convert(all []found) []entry {
+// convert says what becomes of each flag of a server or an agent.
+func convert(all []found, role config.Command) []entry {
 	options := make(map[string]config.Option)
 	for _, o := range config.Table() {
 		options[o.Name] = o
 	}
 	out := make([]entry, 0, len(all))
 	for _, one := range all {
-		e := convertOne(one, options)
+		e := convertOne(one, options, role)
+		if e.option != nil && e.option.Commands&role == 0 {
+			e.drop("%s is an option of `cleat %s` only", e.option.Name, e.option.Commands)
+		}
 		if e.option != nil && slices.ContainsFunc(out, func(o entry) bool { return o.option != nil && o.option.Name == e.option.Name }) {
 			e.drop("%s is said above", e.option.Name)
 		}
@@ -36,7 +39,7 @@ func convert(all []found) []entry {
 	return out
 }
 
-func convertOne(one found, options map[string]config.Option) entry {
+func convertOne(one found, options map[string]config.Option, role config.Command) entry {
 	e := entry{found: one}
 	f, known := config.FindK3sFlag(one.name)
 	if !known {
@@ -51,6 +54,10 @@ func convertOne(one found, options map[string]config.Option) entry {
 	}
 	if f.Name != one.name {
 		e.note("in k3s another name of %s", f.Name)
+	}
+	if role == config.Agent && f.Commands&config.Agent == 0 {
+		e.note("k3s has it for servers only, and an agent of k3s leaves it alone")
+		return e
 	}
 	if f.Standing == config.NotYet || f.Standing == config.Never {
 		if f.Name == "no-flannel" && one.values[0] == "true" {
@@ -72,12 +79,12 @@ func convertOne(one found, options map[string]config.Option) entry {
 	if f.Standing == config.Differs && (f.Name != "token" || strings.HasPrefix(e.values[0], "K10")) {
 		e.note("in cleat: %s", f.Why)
 	}
-	e.fit(options)
+	e.fit(options, role)
 	return e
 }
 
 // fit changes values that mean something else in cleat.
-func (e *entry) fit(options map[string]config.Option) {
+func (e *entry) fit(options map[string]config.Option, role config.Command) {
 	last := ""
 	if len(e.values) > 0 {
 		last = e.values[len(e.values)-1]
@@ -94,6 +101,9 @@ func (e *entry) fit(options map[string]config.Option) {
 			}
 			e.values = []string{rest}
 			e.note("the part before the password is left out")
+		}
+		if role == config.Agent {
+			e.note("an agent joins with it if the servers of cleat have the same; else copy node-token from one of them")
 		}
 	case "flannel-backend":
 		switch last {
@@ -157,10 +167,29 @@ func (e *entry) network(plugin string, options map[string]config.Option) {
 	e.note("written as cni: %s", plugin)
 }
 
+// tokenFiles are what cleat would say of the files that hold tokens.
+func tokenFiles(entries []entry) []string {
+	var refused []string
+	for _, e := range entries {
+		if e.option == nil || e.option.Name != "token-file" && e.option.Name != "agent-token-file" {
+			continue
+		}
+		path := e.values[0]
+		text, err := readSmall(path)
+		if err != nil {
+			refused = append(refused, fmt.Sprintf("--%s: %v", e.option.Name, err))
+		} else if strings.HasPrefix(strings.TrimSpace(text), "K10") {
+			refused = append(refused, fmt.Sprintf("--%s %q: the token in it begins with K10, so it is for one cluster of k3s; name a file with what stands behind its last colon, or with the node-token of cleat's server",
+				e.option.Name, path))
+		}
+	}
+	return refused
+}
+
 // refusals are what cleat says of the values, before a machine is looked at.
-func refusals(entries []entry) []string {
+func refusals(entries []entry, role config.Command) []string {
 	load := config.Load
-	if slices.ContainsFunc(entries, func(e entry) bool { return e.option != nil && e.option.Name == "server" }) {
+	if role == config.Agent {
 		load = config.LoadAgent
 	}
 	flags := map[string][]string{"config": {os.DevNull}}

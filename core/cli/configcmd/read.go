@@ -1,7 +1,6 @@
 package configcmd
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -22,6 +21,8 @@ type found struct {
 
 // host is the configuration of a k3s host.
 type host struct {
+	role       config.Command // what the machine is in k3s
+	roleBy     string         // what tells so
 	found      []found
 	registries string   // the path of registries.yaml if it exists
 	variables  []string // of the service that are no flag of k3s but may matter
@@ -29,22 +30,13 @@ type host struct {
 
 // readHost reads what k3s on this machine is started with. The strongest source
 // of a flag comes first in k3s: the command line, the config file, a variable.
-func readHost(k3sDir, systemdDir string) (*host, error) {
-	s, err := readService(systemdDir, "k3s")
+// Where the role is not 0 it was said by the operator.
+func readHost(k3sDir, systemdDir string, role config.Command) (*host, error) {
+	s, err := readUnits(systemdDir, role)
 	if err != nil {
 		return nil, err
 	}
-	if s == nil {
-		agent, err := readService(systemdDir, "k3s-agent")
-		if err != nil {
-			return nil, err
-		}
-		if agent != nil {
-			return nil, errors.New("this machine is an agent of k3s; cleat has no nodes on other machines yet, so run this on a server")
-		}
-		s = &service{}
-	}
-	h := &host{}
+	h := &host{role: s.role, roleBy: s.unit}
 	line, err := flagsOf(s)
 	if err != nil {
 		return nil, err
@@ -84,9 +76,74 @@ func readHost(k3sDir, systemdDir string) (*host, error) {
 		h.registries = regs
 	}
 	if s.argsAt == "" && len(h.found) == 0 && h.registries == "" {
-		return nil, fmt.Errorf("no k3s here: neither %s nor %s says anything", file, filepath.Join(systemdDir, "k3s.service"))
+		return nil, fmt.Errorf("no k3s here: %s says nothing, and in %s is neither k3s.service nor k3s-agent.service", file, systemdDir)
+	}
+	switch {
+	case h.role != 0:
+	case role != 0:
+		h.role, h.roleBy = role, fmt.Sprintf("--agent=%t", role == config.Agent)
+	default:
+		h.guessRole(file)
 	}
 	return h, nil
+}
+
+// guessRole goes by the config file alone, where no unit tells. Servers of k3s may
+// join a server too.
+func (h *host) guessRole(file string) {
+	const none, forAgent = "there is no unit, and ", "; --agent takes it for an agent's"
+	h.role, h.roleBy = config.Server, none+file+" names no server to join"+forAgent
+	joins, ofServers := false, ""
+	for _, one := range h.found {
+		f, known := config.FindK3sFlag(one.name)
+		joins = joins || f.Name == "server"
+		if known && f.Commands&config.Agent == 0 && ofServers == "" {
+			ofServers = one.name
+		}
+	}
+	switch {
+	case joins && ofServers == "":
+		h.role, h.roleBy = config.Agent, none+file+" names a server to join; --agent=false takes it for a server's"
+	case joins:
+		h.roleBy = none + file + " has " + ofServers + ", as only servers do" + forAgent
+	}
+}
+
+// readUnits returns the unit of k3s in dir, an empty one if there is none. Of two
+// the role chooses.
+func readUnits(dir string, role config.Command) (*service, error) {
+	var all []*service
+	for _, u := range []struct {
+		name string
+		role config.Command // without a command in ExecStart
+	}{{"k3s", config.Server}, {"k3s-agent", config.Agent}} {
+		s, err := readService(dir, u.name)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			continue
+		}
+		s.role = u.role
+		if len(s.args) > 0 && !strings.HasPrefix(s.args[0], "-") {
+			var known bool
+			if s.role, known = map[string]config.Command{"server": config.Server, "agent": config.Agent}[s.args[0]]; !known {
+				return nil, fmt.Errorf("%s starts `k3s %s`, neither a server nor an agent", s.argsAt, s.args[0])
+			}
+		}
+		all = append(all, s)
+	}
+	fits := slices.DeleteFunc(slices.Clone(all), func(s *service) bool { return role != 0 && s.role != role })
+	switch {
+	case len(all) == 0:
+		return &service{}, nil
+	case len(fits) == 0:
+		return nil, fmt.Errorf("%s is that of %s of k3s; leave out --agent", all[0].unit, all[0].role.Node())
+	case len(fits) > 1:
+		return nil, fmt.Errorf("this machine has both %s and %s: say which of them is in use with --agent or --agent=false, or name a directory that has it alone with --systemd-dir",
+			all[0].unit, all[1].unit)
+	}
+	return fits[0], nil
 }
 
 // The sources of k3s, the strongest first.
@@ -137,10 +194,7 @@ func flagOfVariable(name string) (config.K3sFlag, bool) {
 func flagsOf(s *service) ([]found, error) {
 	args := s.args
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		if args[0] != "server" {
-			return nil, fmt.Errorf("%s starts `k3s %s`, not a server", s.argsAt, args[0])
-		}
-		args = args[1:]
+		args = args[1:] // the command, see readUnits
 	}
 	var all []found
 	for len(args) > 0 {

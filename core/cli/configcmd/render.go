@@ -16,7 +16,7 @@ import (
 // comment without it.
 func render(entries []entry, h *host, remarks []string, reveal bool) (string, error) {
 	var b strings.Builder
-	comment(&b, "Made from the configuration of k3s by `cleat config migrate --from-k3s`.")
+	comment(&b, fmt.Sprintf("For `cleat %s`. `cleat config migrate --from-k3s` made it from the configuration of %s of k3s (%s).", h.role, h.role.Node(), h.roleBy))
 	for _, r := range remarks {
 		comment(&b, r)
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/cleat-dev/cleat/core/config"
 )
 
 // maxFile bounds a unit or environment file.
@@ -16,6 +18,8 @@ const maxFile = 256 << 10
 
 // service is what systemd starts k3s with.
 type service struct {
+	unit    string
+	role    config.Command
 	args    []string // after the program
 	argsAt  string   // the file that says so
 	environ []variable
@@ -31,7 +35,7 @@ func readService(dir, name string) (*service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s.d: %w", unit, err)
 	}
-	s := &service{}
+	s := &service{unit: unit}
 	var environFiles []string
 	for i, file := range append([]string{unit}, dropIns...) {
 		text, err := readSmall(file)

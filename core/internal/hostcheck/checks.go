@@ -145,18 +145,10 @@ func (c *checker) cgroups() {
 }
 
 func (c *checker) node() {
-	limit := func(name, path string, least uint64, purpose, do string) {
-		text, err := c.m.ReadFile(path)
-		if err != nil {
-			c.add(name, Warning, err.Error(), purpose, "mount /proc")
-			return
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
-		c.either(err == nil && n >= least, Warning, name, strings.TrimSpace(text), purpose, do)
-	}
-	limit("inotify instances", "/proc/sys/fs/inotify/max_user_instances", 128, "kubelet, containerd and every kubectl logs -f take one", "sysctl -w fs.inotify.max_user_instances=8192")
-	limit("inotify watches", "/proc/sys/fs/inotify/max_user_watches", 8192, "mounted config maps and secrets", "sysctl -w fs.inotify.max_user_watches=524288")
-	limit("entropy", "/proc/sys/kernel/random/entropy_avail", 64, "keys and certificates; the start waits for it", "install rng-tools, or give the virtual machine a virtio-rng")
+	c.inotify()
+	entropy := strings.TrimSpace(c.read("/proc/sys/kernel/random/entropy_avail"))
+	bits, err := strconv.ParseUint(entropy, 10, 64)
+	c.either(err == nil && bits >= 64, Warning, "entropy", entropy, "keys and certificates; the start waits for it", "install rng-tools, or give the virtual machine a virtio-rng")
 
 	if hard, err := c.m.OpenMax(); err == nil {
 		c.either(hard >= 65536, Warning, "open files", strconv.FormatUint(hard, 10), "every connection, pod and database file is one",
@@ -234,7 +226,7 @@ func (c *checker) network(ctx context.Context) {
 	try(TryVeth, Missing, "veth", "the link of every pod", module("veth"))
 	try(TryBridge, Missing, "bridge", "joins the pods of a node", module("bridge"))
 	if c.n.VXLAN {
-		try(TryVXLAN, Missing, "vxlan", "flannel's overlay between nodes", module("vxlan")+"; or choose --flannel-backend host-gw")
+		try(TryVXLAN, Missing, "vxlan", "flannel's overlay between nodes", module("vxlan")+"; or start the servers with --flannel-backend host-gw")
 	}
 	if c.n.Proxy {
 		if c.n.ProxyMode == "iptables" {
@@ -245,7 +237,7 @@ func (c *checker) network(ctx context.Context) {
 	}
 	switch {
 	case c.n.Policy:
-		const without = "; or start with --disable-network-policy"
+		const without = "; or start the servers with --disable-network-policy"
 		try(TryPolicy, Missing, "nftables sets", "network policies", "modprobe nf_tables"+without)
 		try(TryNetfilter, Missing, "br_netfilter", "services and network policies between pods of one node", module("br_netfilter")+without)
 	case c.n.Proxy:
@@ -256,7 +248,7 @@ func (c *checker) network(ctx context.Context) {
 	on := err == nil && strings.TrimSpace(text) == "1"
 	found := strings.TrimSpace(text)
 	if !on && c.m.Writable(forward) {
-		on, found = true, "off; the server turns it on"
+		on, found = true, "off; cleat turns it on"
 	}
 	c.either(on, Missing, "IP forwarding", found, "packets of pods leave the node", "sysctl -w net.ipv4.ip_forward=1")
 }
@@ -334,8 +326,8 @@ func (c *checker) directory(dir string, data bool) {
 }
 
 func (c *checker) ports(ctx context.Context) {
-	if c.m.Answers(ctx, c.n.StatusSocket) {
-		c.add("ports", OK, "a cleat server runs here and has them", "", "")
+	if c.running {
+		c.add("ports", OK, "cleat runs here and has them", "", "")
 		return
 	}
 	for _, p := range c.n.Ports {

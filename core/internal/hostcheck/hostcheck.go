@@ -1,7 +1,7 @@
-// Package hostcheck tells what a machine lacks to run a server with a node,
+// Package hostcheck tells what a machine lacks to run a server or an agent,
 // before it hurts. Features of the kernel are tried out in namespaces of one
 // thread, which die with it: nothing of the machine is changed, except that the
-// kernel may load modules, as it would when a server starts.
+// kernel may load modules, as it would when cleat starts.
 package hostcheck
 
 import (
@@ -18,7 +18,7 @@ type Result string
 const (
 	OK      Result = "ok"
 	Warning Result = "warning" // works, with a limit
-	Missing Result = "missing" // the server or its pods would not run
+	Missing Result = "missing" // cleat or its pods would not run
 )
 
 // Row is one check.
@@ -30,7 +30,7 @@ type Row struct {
 	Do     string `json:"do,omitempty"` // the way out; empty when ok
 }
 
-// Needs is what a server would be started with.
+// Needs is what a server or an agent would be started with.
 type Needs struct {
 	DataDir      string
 	KubeletDir   string
@@ -39,8 +39,10 @@ type Needs struct {
 	ProxyMode    string
 	Policy       bool // it enforces NetworkPolicies
 	VXLAN        bool // its network has an overlay
+	Inotify      int  // instances it takes
 	StatusSocket string
 	Ports        []Port
+	Joins        *Joins // nil for a server
 }
 
 // Port is where something would listen.
@@ -58,12 +60,14 @@ type Machine struct {
 	ReadDir  func(path string) ([]string, error) // names
 	Stat     func(path string) error
 	Writable func(path string) bool
+	Readlink func(path string) (string, error)
 	Statfs   func(path string) (unix.Statfs_t, error)
 	Program  func(name string) error // nil if it is in PATH
 	Resolve  func(ctx context.Context, host string) error
 	Hostname func() (string, error)
-	Release  func() string                                 // of the kernel
-	Listen   func(ctx context.Context, p Port) error       // opens the port and closes it
+	Release  func() string                           // of the kernel
+	Listen   func(ctx context.Context, p Port) error // opens the port and closes it
+	Connect  func(ctx context.Context, address string) error
 	Answers  func(ctx context.Context, socket string) bool // somebody listens on the unix socket
 	OpenMax  func() (hard uint64, err error)               // RLIMIT_NOFILE
 	Synced   func() (bool, error)                          // the clock follows another
@@ -88,7 +92,7 @@ const (
 
 // Check runs every check that the needs call for. It takes some seconds at most.
 func Check(ctx context.Context, m Machine, n Needs) []Row {
-	c := &checker{m: m, n: n}
+	c := &checker{m: m, n: n, running: m.Answers(ctx, n.StatusSocket)}
 	c.user()
 	c.kernel(ctx)
 	if n.Node {
@@ -98,15 +102,17 @@ func Check(ctx context.Context, m Machine, n Needs) []Row {
 	}
 	c.files()
 	c.ports(ctx)
+	c.joins(ctx)
 	c.surroundings(ctx)
 	c.others()
 	return c.rows
 }
 
 type checker struct {
-	m    Machine
-	n    Needs
-	rows []Row
+	m       Machine
+	n       Needs
+	running bool // cleat runs here now
+	rows    []Row
 }
 
 func (c *checker) add(name string, result Result, found, purpose, do string) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,8 @@ type facts struct {
 	answers bool
 	openMax uint64
 	nameErr error
+	links   map[string]string // of /proc/<pid>/fd
+	dialErr error
 }
 
 // goodHost lacks nothing.
@@ -43,6 +46,7 @@ func goodHost() *facts {
 		"/proc/sys/net/ipv4/ip_forward": "1\n",
 		"/proc/config.gz":               "CONFIG_CFS_BANDWIDTH=y\nCONFIG_POSIX_MQUEUE=y\nCONFIG_KEYS=y\nCONFIG_SECCOMP_FILTER=y\nCONFIG_CGROUP_PIDS=y\n",
 		"/proc/1/comm":                  "systemd\n", "/": "", "/var/lib": "",
+		"/proc/self/status": "Name:\tcleat\nUid:\t0\t0\t0\t0\n", "/proc/1/status": "Uid:\t0\t0\t0\t0\n", "/proc/2/status": "Uid:\t1000\t1000\t1000\t1000\n",
 	}
 	for _, ns := range []string{"ipc", "mnt", "net", "pid", "uts"} {
 		files["/proc/self/ns/"+ns] = ""
@@ -64,7 +68,25 @@ func (f *facts) machine() Machine {
 			}
 			return "", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 		},
-		ReadDir: func(string) ([]string, error) { return []string{"1", "2", "self"}, nil },
+		ReadDir: func(path string) ([]string, error) {
+			if path == "/proc" {
+				return []string{"1", "2", "self"}, nil
+			}
+			var names []string
+			for link := range f.links {
+				if filepath.Dir(link) == path {
+					names = append(names, filepath.Base(link))
+				}
+			}
+			return names, nil
+		},
+		Readlink: func(path string) (string, error) {
+			if to, ok := f.links[path]; ok {
+				return to, nil
+			}
+			return "", fs.ErrNotExist
+		},
+		Connect: func(_ context.Context, address string) error { return f.dialErr },
 		Stat: func(path string) error {
 			if _, ok := f.files[path]; ok {
 				return nil
@@ -107,8 +129,8 @@ func (f *facts) machine() Machine {
 func needs() Needs {
 	return Needs{
 		DataDir: "/var/lib/cleat", KubeletDir: "/var/lib/kubelet", Node: true, Proxy: true, ProxyMode: "nftables", Policy: true, VXLAN: true,
-		StatusSocket: "/run/cleat/status.sock",
-		Ports:        []Port{{"tcp", "0.0.0.0:6443", "API server"}, {"udp", ":8472", "flannel"}},
+		StatusSocket: "/run/cleat/status.sock", Inotify: 25,
+		Ports: []Port{{"tcp", "0.0.0.0:6443", "API server"}, {"udp", ":8472", "flannel"}},
 	}
 }
 
@@ -155,7 +177,9 @@ func TestLacks(t *testing.T) {
 			f.files["/proc/mounts"] = "x /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\nx /y cgroup rw,memory 0 0\nx /z cgroup rw,pids 0 0\nx /c cgroup rw,cpuset 0 0\n"
 		}, "cgroups", Warning, "version 1"},
 		{"controller", func(f *facts) { f.files["/sys/fs/cgroup/cgroup.controllers"] = "cpuset cpu pids" }, "cgroup memory", Missing, "cgroup_enable=memory"},
-		{"inotify", func(f *facts) { f.files["/proc/sys/fs/inotify/max_user_instances"] = "64\n" }, "inotify instances", Warning, "sysctl -w fs.inotify.max_user_instances=8192"},
+		{"inotify", func(f *facts) { f.files["/proc/sys/fs/inotify/max_user_instances"] = "56\n" }, "inotify instances", Warning, "sysctl -w fs.inotify.max_user_instances=8192"},
+		{"watches", func(f *facts) { f.files["/proc/sys/fs/inotify/max_user_watches"] = "4095\n" }, "inotify watches", Warning, "sysctl -w fs.inotify.max_user_watches=524288"},
+		{"inotify without proc", func(f *facts) { delete(f.files, "/proc/sys/fs/inotify/max_user_watches") }, "inotify watches", Warning, "mount /proc"},
 		{"entropy", func(f *facts) { f.files["/proc/sys/kernel/random/entropy_avail"] = "12\n" }, "entropy", Warning, "virtio-rng"},
 		{"open files", func(f *facts) { f.openMax = 1024 }, "open files", Warning, "LimitNOFILE"},
 		{"swap", func(f *facts) { f.files["/proc/swaps"] += "/dev/sda2 partition 1 0 -2\n" }, "swap", Warning, "swapoff"},
@@ -309,11 +333,17 @@ func TestThisMachine(t *testing.T) {
 	if err := m.Listen(t.Context(), port); err == nil || err.Error() != "in use" {
 		t.Errorf("a port in use: %v", err)
 	}
+	if err := m.Connect(t.Context(), l.Addr().String()); err != nil {
+		t.Errorf("connect to it: %v", err)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Listen(t.Context(), port); err != nil {
 		t.Errorf("a free port: %v", err)
+	}
+	if err := m.Connect(t.Context(), l.Addr().String()); err == nil {
+		t.Error("connected to a port that nobody has")
 	}
 	if m.Answers(t.Context(), t.TempDir()+"/none.sock") {
 		t.Error("nobody answers")

@@ -39,6 +39,7 @@ func This() Machine {
 			_, err := os.Stat(path)
 			return err
 		},
+		Readlink: os.Readlink,
 		Writable: func(path string) bool { return unix.Access(path, unix.W_OK) == nil },
 		Statfs: func(path string) (st unix.Statfs_t, err error) {
 			if err := unix.Statfs(path, &st); err != nil {
@@ -63,6 +64,13 @@ func This() Machine {
 			return unix.ByteSliceToString(name.Release[:])
 		},
 		Listen: listen,
+		Connect: func(ctx context.Context, address string) error {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		},
 		Answers: func(ctx context.Context, socket string) bool {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
