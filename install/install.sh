@@ -159,12 +159,12 @@ exec_line() {
 	exec="$bin_dir/cleat $command"
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--token | -t | --datastore-endpoint)
+		--token | -t | --agent-token | --datastore-endpoint)
 			[ $# -gt 1 ] || fail "$1 has no value"
 			keep_secret "$1" "$2"
 			shift
 			;;
-		--token=* | --datastore-endpoint=*) keep_secret "${1%%=*}" "${1#*=}" ;;
+		--token=* | --agent-token=* | --datastore-endpoint=*) keep_secret "${1%%=*}" "${1#*=}" ;;
 		-t=*) keep_secret -t "${1#-t=}" ;;
 		-t*) keep_secret -t "${1#-t}" ;;
 		*) exec="$exec $(quoted "$1")" ;;
@@ -176,6 +176,7 @@ exec_line() {
 keep_secret() {
 	case $1 in
 	-t | --token) export CLEAT_TOKEN="$2" ;;
+	--agent-token) export CLEAT_AGENT_TOKEN="$2" ;;
 	*) export CLEAT_DATASTORE_ENDPOINT="$2" ;;
 	esac
 }
