@@ -45,6 +45,10 @@ const (
 
 var clusterTests = [...]string{"./test/e2e/...", "./test/install/..."}
 
+// clustersAtOnce is how many of the tests that only wait most of the time run side by
+// side: more would need more instances of inotify than a kernel allows a user.
+const clustersAtOnce = "2"
+
 // raced are the packages whose concurrency the race detector checks: those
 // that start goroutines and compile in seconds.
 var raced = [...]string{"./core/kernel/...", "./core/internal/extract/..."}
@@ -117,7 +121,7 @@ func plan(ctx context.Context, ldflags string) ([]step, error) {
 	)
 	if os.Geteuid() == 0 {
 		steps = append(steps, step{name: "clusters", dir: ".", args: slices.Concat(
-			[]string{"-tags=" + clusterTag, "-timeout=55m", "-p=1", "-count=1"}, common, clusterTests[:])},
+			[]string{"-tags=" + clusterTag, "-timeout=55m", "-p=1", "-parallel=" + clustersAtOnce, "-count=1"}, common, clusterTests[:])},
 			step{name: "conformance sample", dir: ".", args: slices.Concat(
 				[]string{"-tags=" + clusterTag, "-timeout=25m", "-count=1"}, common, []string{conformance})})
 	}

@@ -18,11 +18,12 @@ import (
 	"github.com/cleat-dev/cleat/test/e2e/lab"
 )
 
-// The specs of a run that nobody gave a focus: those of one node that depend on no
-// kernel feature, without the slow ones and those that must run alone.
+// A run that nobody gave a focus: on two nodes, the specs that depend on no kernel
+// feature, without the slow ones and those that must run alone.
 const (
-	sampleFocus = `\[sig-(api-machinery|apps|auth|cli|instrumentation|scheduling)\]`
-	sampleSkip  = `\[Serial\]|\[Slow\]|CronJob|StatefulSet`
+	sampleFocus = `\[sig-(api-machinery|apps|architecture|auth|cli|instrumentation|scheduling)\]`
+	sampleSkip  = `\[Serial\]|\[Slow\]|CronJob|StatefulSet|changes to a resourcequota status`
+	sampleNodes = 2
 )
 
 const (
@@ -57,7 +58,7 @@ func readOrder(t *testing.T) order {
 	o := order{focus: focus, skip: os.Getenv("CLEAT_CONFORMANCE_SKIP"), procs: 4 * runtime.NumCPU(), nodes: 1} // most specs wait most of the time
 	o.labels = cmp.Or(os.Getenv("CLEAT_CONFORMANCE_LABELS"), "Conformance")
 	if !asked {
-		o.focus, o.skip = sampleFocus, sampleSkip
+		o.focus, o.skip, o.nodes = sampleFocus, sampleSkip, sampleNodes
 	}
 	if procs := os.Getenv("CLEAT_CONFORMANCE_PROCS"); procs != "" {
 		n, err := strconv.Atoi(procs)

@@ -71,6 +71,7 @@ func (a *agent) awaitReady(t *testing.T) float64 {
 }
 
 func TestAgents(t *testing.T) {
+	t.Parallel()
 	guide := readGuide(t, "guides/add-nodes.md")
 	l := newLab(t)
 	n := newNode(t, l, "n1")

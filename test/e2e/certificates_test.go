@@ -29,7 +29,7 @@ const certificateLife = 30 * time.Second
 // TestCertificates lets a server and an agent live for three lifetimes of their
 // certificates. Everything that one of them is for goes on all the time.
 func TestCertificates(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1")
 	n.serve(t)

@@ -12,6 +12,7 @@ import (
 
 // A cluster of IPv6 alone, and one of both families, each of a server and an agent.
 func TestFamilies(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name           string
 		pods, services string

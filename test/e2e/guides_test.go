@@ -50,6 +50,7 @@ type action struct {
 // as they are printed and their output is compared as in the README, and files
 // are those of blocks that are marked with a name, such as ```go plugin.go.
 func TestGuides(t *testing.T) {
+	t.Parallel()
 	first := readGuide(t, "guides/write-a-plugin.md")
 	n := newNode(t, newLab(t), tourNode)
 	if len(first.start) < 2 {

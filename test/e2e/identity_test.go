@@ -62,6 +62,7 @@ func newDatabaseNode(t *testing.T, l *lab.Lab, db *postgres, name, token string)
 // Two machines that share a PostgreSQL and a token are servers of one cluster; a
 // third with another token is refused and changes nothing.
 func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	db := startPostgres(t, l)
 	if _, err := db.query("postgres", "create database cleat"); err != nil {

@@ -51,6 +51,7 @@ func kills(t *testing.T) int {
 // Ready, while a client writes without pause. Nothing that was acknowledged may be
 // lost, and no container may be started anew.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, newLab(t), "n1")
 	boot := n.serve(t)
 	startWeb(t, n)

@@ -23,6 +23,7 @@ type policed struct {
 const policyTable = "cleat-policy"
 
 func TestNetworkPolicies(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1")
 	c := &policed{node: n, agent: newAgent(t, l, n, "n2")}

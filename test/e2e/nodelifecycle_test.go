@@ -22,6 +22,7 @@ const impatient = `
 // TestNodeLifecycle follows nodes that serve a Service of type LoadBalancer as they
 // are drained, crash, leave and come back.
 func TestNodeLifecycle(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	// A node that is silent is given up after 20 s instead of 50.
 	n := newNode(t, l, "n1", "--kube-controller-manager-arg", "node-monitor-grace-period=20s")

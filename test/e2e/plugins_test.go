@@ -25,6 +25,7 @@ const (
 // API, captured and replayed, told in audit log and traces, compared as a shadow,
 // upgraded under load, rolled back, and switched off and on.
 func TestPlugins(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, newLab(t), "n1", "--plugins-lock", lockPath, "--plugins-capture", "decisions")
 	traced, tracing := collectTraces(t, n)
 	n.args = append(append(n.args, auditArgs(t, n)...), tracing...)

@@ -194,6 +194,7 @@ func makeCertificate(t *testing.T, address net.IP) (ca string, leaf tls.Certific
 // A registry with a CA of its own and a password, reached as a mirror: the node
 // pulls from it what registries.yaml lets it, and says why not otherwise.
 func TestRegistry(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1")
 	// Nothing of the image may be on the node already.

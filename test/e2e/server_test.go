@@ -20,6 +20,7 @@ type cluster struct {
 // TestServer boots one cluster with the defaults and asks it for everything a
 // user of Kubernetes expects.
 func TestServer(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	c := &cluster{node: newNode(t, l, "n1"), client: l.Machine("client")}
 	t.Logf("cold start: Ready after %.1f s", c.serve(t))
@@ -63,6 +64,7 @@ func TestServer(t *testing.T) {
 
 // The choices that are not the default, each on a machine of its own.
 func TestVariations(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		args []string

@@ -35,7 +35,6 @@ const (
 // Two servers on one PostgreSQL: an agent and who writes through its balancer
 // survive the loss of either, and nothing that was acknowledged is lost.
 func TestTwoServers(t *testing.T) {
-	t.Parallel() // with TestCertificates, which waits most of the time
 	l := newLab(t)
 	db := startPostgres(t, l)
 	if _, err := db.query("postgres", "create database cleat"); err != nil {

@@ -76,6 +76,7 @@ func (n *node) awaitEvent(t testing.TB, namespace, object, reason, part string) 
 // TestServiceLB is about Services of type LoadBalancer on one node, whose external
 // address is a router's: the client's route is that router.
 func TestServiceLB(t *testing.T) {
+	t.Parallel()
 	const external = "198.51.100.1"
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--node-external-ip", external, "--node-external-dns", "n1.example.com", "--with-node-id")

@@ -67,6 +67,7 @@ func says(t *testing.T, log func() string, want string) {
 // TestTokens joins machines with every kind of token, good and bad, and gives a
 // node's name from one machine to another.
 func TestTokens(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--agent-token-file", "/etc/cleat/agent-token")
 	two, three := newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3")

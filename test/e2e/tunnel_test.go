@@ -26,6 +26,7 @@ const closedDoor = `table inet door {
 
 // The agent accepts no connection, and all that the API server wants of it works.
 func TestTunnel(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--egress-selector-mode", "pod")
 	a := newAgent(t, l, n, "n2")
