@@ -1,0 +1,615 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cleat-dev/cleat/core/config"
+	"github.com/cleat-dev/cleat/core/internal/component/join"
+	"github.com/cleat-dev/cleat/core/internal/joinapi"
+	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/pki"
+	"github.com/cleat-dev/cleat/core/internal/token"
+	"github.com/cleat-dev/cleat/core/pluginhost"
+	"github.com/cleat-dev/cleat/core/pluginhost/guesttest"
+	"github.com/cleat-dev/cleat/hostabi"
+)
+
+// pluginServer is the half of a supervisor that hands out plugins.
+type pluginServer struct {
+	*httptest.Server
+	ca []byte
+
+	mu    sync.Mutex
+	lock  []byte
+	wasm  map[string][]byte // by the digest it is asked for
+	asked []string          // digests
+	hook  func(w http.ResponseWriter, r *http.Request) bool
+}
+
+func newPluginServer(t *testing.T) *pluginServer {
+	t.Helper()
+	authority, err := pki.NewAuthority("server-ca", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyPEM, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pki.ParseKey(keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, err := authority.Sign(key.Public(), pki.Leaf{CommonName: "kube-apiserver", Server: true, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &pluginServer{ca: authority.CertPEM(), wasm: map[string][]byte{}}
+	s.Server = httptest.NewUnstartedServer(s)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *pluginServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.URL.Path == joinapi.PathPlugin {
+		s.asked = append(s.asked, r.URL.Query().Get(joinapi.QueryDigest))
+	}
+	answer := s.lock
+	switch wasm, ok := s.wasm[r.URL.Query().Get(joinapi.QueryDigest)]; {
+	case s.hook != nil && s.hook(w, r):
+		return
+	case r.URL.Path == joinapi.PathPlugin && ok:
+		answer = wasm
+	case r.URL.Path != joinapi.PathPlugins:
+		joinapi.WriteStatus(w, http.StatusNotFound, 0, "no such plugin")
+		return
+	}
+	_, _ = w.Write(answer) // of an answer that is too long the client reads a part
+}
+
+// names makes the server's lock name these, and hand them out.
+func (s *pluginServer) names(t *testing.T, plugins ...[]byte) {
+	t.Helper()
+	lock := lockOf(t, plugins...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lock = lock
+	for _, wasm := range plugins {
+		s.wasm[pluginhost.Digest(wasm)] = wasm
+	}
+}
+
+func (s *pluginServer) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *pluginServer) takeAsked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = nil
+	return asked
+}
+
+func lockOf(t *testing.T, plugins ...[]byte) []byte {
+	t.Helper()
+	lock := pluginhost.Lock{Version: pluginhost.LockVersion}
+	for _, wasm := range plugins {
+		found, err := pluginhost.Inspect(wasm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry, err := pluginhost.Propose(found, "file:"+found.Manifest.Name+".wasm", lock.NextOrder())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Plugins = append(lock.Plugins, entry)
+	}
+	text, err := lock.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// guest is a plugin of that point.
+func guest(name, version string, point hostabi.Point) []byte {
+	hook := hostabi.ExportCNIPlan
+	if point == hostabi.PointDeployer {
+		hook = hostabi.ExportDeployerRender
+	}
+	g := guesttest.Guest{Manifest: guesttest.Cold(name, point), Hooks: map[string][]byte{hook: guesttest.I32(0)}}
+	g.Manifest.Version = version
+	return g.Wasm()
+}
+
+func netOf(version string) []byte { return guest("net", version, hostabi.PointCNI) }
+
+// agentSide is an agent's networkPlugin, with join's own client.
+type agentSide struct {
+	*networkPlugin
+	t    *testing.T
+	dir  string // of fetched files
+	logs bytes.Buffer
+}
+
+// newAgentSide makes one that asks whom server names.
+func newAgentSide(t *testing.T, ca []byte, server func() (string, error)) *agentSide {
+	t.Helper()
+	dir := t.TempDir()
+	data := paths.Data(filepath.Join(dir, "data"))
+	a := &agentSide{t: t, dir: data.FetchedPlugins()}
+	logger := slog.New(slog.NewTextHandler(&a.logs, nil))
+	cfg := &config.Config{}
+	cfg.NodeName = "n1"
+	joined := join.New(join.Options{
+		Config: cfg, Data: data, Log: logger, Server: server, Version: "v1.36.3", PasswordFile: filepath.Join(dir, "password"),
+		Token: func() (token.Token, error) {
+			return token.Token{Username: token.UserNode, Password: "cluster-password"}, nil
+		},
+	})
+	trusted := joined.Files().ServerCA // as join leaves it
+	if err := errors.Join(os.MkdirAll(filepath.Dir(trusted), 0o700), os.WriteFile(trusted, ca, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	a.networkPlugin = &networkPlugin{data: data, log: logger, fetch: joined.Fetch,
+		cluster: func() (joinapi.NodeConfig, error) { return joinapi.NodeConfig{CNI: "net"}, nil }}
+	return a
+}
+
+func (s *pluginServer) agent(t *testing.T) *agentSide {
+	t.Helper()
+	return newAgentSide(t, s.ca, func() (string, error) { return s.URL, nil })
+}
+
+// start opens the host; it is closed with the test, or by stop.
+func (a *agentSide) start() (stop func()) {
+	a.t.Helper()
+	host, err := a.openHost(a.t.Context(), nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		if err := host.Close(context.WithoutCancel(a.t.Context())); err != nil {
+			a.t.Error(err)
+		}
+	})
+	a.t.Cleanup(stop)
+	return stop
+}
+
+// refuses wants the start to fail with all of the words.
+func (a *agentSide) refuses(words ...string) {
+	a.t.Helper()
+	_, err := a.openHost(a.t.Context(), nil)
+	for _, word := range words {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			a.t.Errorf("%v, want %q", err, word)
+		}
+	}
+	if a.host.Load() != nil {
+		a.t.Error("the host is open")
+	}
+}
+
+// kept are the names of what lies among the fetched files.
+func (a *agentSide) kept() []string {
+	a.t.Helper()
+	entries, err := os.ReadDir(a.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.t.Fatal(err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// wantKept wants the files of these plugins and no others.
+func (a *agentSide) wantKept(plugins ...[]byte) {
+	a.t.Helper()
+	want := []string{}
+	for _, wasm := range plugins {
+		want = append(want, pluginhost.Digest(wasm)+wasmExt)
+	}
+	slices.Sort(want)
+	if got := a.kept(); !slices.Equal(got, want) {
+		a.t.Errorf("kept are %v, want %v", got, want)
+	}
+}
+
+// runs wants this plugin, alone, to be the one that decides.
+func (a *agentSide) runs(wasm []byte) {
+	a.t.Helper()
+	report := a.report()
+	if len(report) != 1 || report[0].Name != "net" || report[0].Digest != shortDigest(pluginhost.Digest(wasm)) {
+		a.t.Errorf("the agent runs %+v, want %s", report, pluginhost.Digest(wasm))
+	}
+}
+
+// lines counts the lines of the log that have the words.
+func (a *agentSide) lines(words string) int {
+	n := 0
+	for line := range strings.Lines(a.logs.String()) {
+		if strings.Contains(line, words) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestNetworkPluginIsFetchedOnce(t *testing.T) {
+	s, wasm := newPluginServer(t), netOf("1.0.0")
+	s.names(t, wasm)
+	a := s.agent(t)
+	stop := a.start()
+	a.runs(wasm)
+	a.wantKept(wasm)
+	if got := s.takeAsked(); !slices.Equal(got, []string{pluginhost.Digest(wasm)}) {
+		t.Errorf("the agent asked for %v", got)
+	}
+	for path, mode := range map[string]fs.FileMode{a.dir: 0o700, filepath.Join(a.dir, pluginhost.Digest(wasm)+wasmExt): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	stop()
+	a.start()
+	a.runs(wasm)
+	if got := s.takeAsked(); len(got) > 0 {
+		t.Errorf("at its second start the agent asked for %v", got)
+	}
+}
+
+func TestDamagedNetworkPluginIsFetchedAgain(t *testing.T) {
+	s, wasm := newPluginServer(t), netOf("1.0.0")
+	s.names(t, wasm)
+	for name, damage := range map[string]func(path string) error{
+		"a flipped byte": func(path string) error {
+			text := slices.Clone(wasm)
+			text[len(text)/2] ^= 1
+			return os.WriteFile(path, text, 0o600)
+		},
+		"cut off":   func(path string) error { return os.Truncate(path, 7) },
+		"too large": func(path string) error { return os.Truncate(path, 1<<30) },
+		// Good in itself, but not what the lock names.
+		"another plugin": func(path string) error { return os.WriteFile(path, netOf("6.6.6"), 0o600) },
+		"a link to nowhere": func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink("/proc/self/nothing/there", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := s.agent(t)
+			a.start()()
+			s.takeAsked()
+			path := filepath.Join(a.dir, pluginhost.Digest(wasm)+wasmExt)
+			if err := damage(path); err != nil {
+				t.Fatal(err)
+			}
+			a.start()
+			a.runs(wasm)
+			if got := s.takeAsked(); !slices.Equal(got, []string{pluginhost.Digest(wasm)}) {
+				t.Errorf("the agent asked for %v", got)
+			}
+			if text, err := os.ReadFile(path); err != nil || !bytes.Equal(text, wasm) {
+				t.Errorf("its file has %d bytes, %v", len(text), err)
+			}
+			// Of a link to nowhere there is no file that could be damaged.
+			if said := a.lines("is damaged and is fetched again"); said != 1 && name != "a link to nowhere" {
+				t.Errorf("said %d times:\n%s", said, a.logs.String())
+			}
+		})
+	}
+}
+
+func TestForeignNetworkPluginIsRefused(t *testing.T) {
+	s, wasm, other := newPluginServer(t), netOf("1.0.0"), netOf("6.6.6")
+	s.names(t, wasm)
+	s.set(func() { s.wasm[pluginhost.Digest(wasm)] = other })
+	a := s.agent(t)
+	a.refuses(pluginhost.Digest(wasm), pluginhost.Digest(other), "on the server", "cleat plugin lock")
+	a.wantKept()
+
+	s.set(func() { delete(s.wasm, pluginhost.Digest(wasm)) })
+	a.refuses("404", "no such plugin")
+	s.names(t, wasm)
+	a.start()
+	a.runs(wasm)
+}
+
+// Nothing but the digest in the lock is asked for or opened, wherever it lies.
+func TestOnlyTheLockedNetworkPlugin(t *testing.T) {
+	s, wasm, other := newPluginServer(t), netOf("1.0.0"), netOf("2.0.0")
+	s.names(t, other)
+	s.names(t, wasm)
+	a := s.agent(t)
+	if err := os.MkdirAll(filepath.Join(a.dir, "not", "empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{pluginhost.Digest(other) + wasmExt, "net.wasm", "." + pluginhost.Digest(wasm) + ".wasm.123"} {
+		if err := os.WriteFile(filepath.Join(a.dir, name), other, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.start()
+	a.runs(wasm)
+	if got := s.takeAsked(); !slices.Equal(got, []string{pluginhost.Digest(wasm)}) {
+		t.Errorf("the agent asked for %v", got)
+	}
+	// What cannot be removed is a line in the log, once.
+	if !a.tidy() {
+		t.Error("something is still in use")
+	}
+	if got := a.kept(); !slices.Equal(got, []string{pluginhost.Digest(wasm) + wasmExt, "not"}) && !slices.Equal(got, []string{"not", pluginhost.Digest(wasm) + wasmExt}) {
+		t.Errorf("kept are %v", got)
+	}
+	if got := a.lines("was not removed"); got != 1 {
+		t.Errorf("said %d times:\n%s", got, a.logs.String())
+	}
+}
+
+func TestNetworkLocksThatAreRefused(t *testing.T) {
+	s := newPluginServer(t)
+	wasm := netOf("1.0.0")
+	disabled := strings.Replace(string(lockOf(t, wasm)), "trusted = false", "trusted = false\ndisabled = true", 1)
+	for _, c := range []struct {
+		name string
+		lock []byte
+		want []string
+	}{
+		{"empty", nil, []string{"version is 0"}},
+		{"without a plugin", []byte("version = 1\n"), []string{"names 0 plugins", "want net alone"}},
+		{"two network plugins", lockOf(t, wasm, guest("net-b", "1.0.0", hostabi.PointCNI)), []string{"names 2 plugins (net, net-b)", "want net alone"}},
+		{"one more of another point", lockOf(t, wasm, guest("deploy", "1.0.0", hostabi.PointDeployer)), []string{"(net, deploy)"}},
+		{"another point", lockOf(t, guest("net", "1.0.0", hostabi.PointDeployer)), []string{"plugin net", "deployer", "want the point cni"}},
+		{"another name", lockOf(t, guest("net-b", "1.0.0", hostabi.PointCNI)), []string{"plugin net-b", "--cni was net", "restart the agent"}},
+		{"disabled", []byte(disabled), []string{"plugin net", "disabled", "cleat plugin enable net"}},
+		{"no lock", []byte("<html>"), []string{"plugins.lock", "line 1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.names(t, wasm)
+			s.set(func() { s.lock = c.lock })
+			a := s.agent(t)
+			a.refuses(c.want...)
+			if got := s.takeAsked(); len(got) > 0 {
+				t.Errorf("the agent asked for %v", got)
+			}
+		})
+	}
+}
+
+// A lock beyond the bound is not read to its end. Another server may answer the next
+// time, so the agent goes on asking.
+func TestNetworkLockIsBounded(t *testing.T) {
+	s := newPluginServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := 0
+	s.set(func() {
+		s.lock = bytes.Repeat([]byte("#"), pluginhost.MaxLockBytes+1)
+		s.hook = func(http.ResponseWriter, *http.Request) bool {
+			if asked++; asked == 2 {
+				cancel()
+			}
+			return false
+		}
+	})
+	_, err := s.agent(t).openHost(ctx, nil)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("longer than %d bytes", pluginhost.MaxLockBytes)) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Between join and start the server goes away; another one answers that it is not
+// ready, and then is.
+func TestNetworkPluginIsWaitedFor(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, wasm := newPluginServer(t), netOf("1.0.0")
+	s.names(t, wasm)
+	unready := 1
+	s.hook = func(w http.ResponseWriter, _ *http.Request) bool {
+		if unready--; unready < 0 {
+			return false
+		}
+		joinapi.WriteStatus(w, http.StatusServiceUnavailable, 1, "the plugins are not open yet")
+		return true
+	}
+	servers := []string{"https://" + gone.Addr().String()}
+	a := newAgentSide(t, s.ca, func() (string, error) {
+		servers = append(servers, s.URL)
+		defer func() { servers = servers[1:] }()
+		return servers[0], nil
+	})
+	a.start()
+	a.runs(wasm)
+	if unready >= 0 {
+		t.Error("the agent started before the server was ready")
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	alone := newAgentSide(t, s.ca, func() (string, error) {
+		cancel()
+		return "https://" + gone.Addr().String(), nil
+	})
+	if _, err := alone.openHost(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stop while it waits: %v", err)
+	}
+}
+
+// The lock changes after it was asked for: what the server has no more is not held
+// against it.
+func TestNetworkLockThatChangesDuringTheStart(t *testing.T) {
+	s, first, second := newPluginServer(t), netOf("1.0.0"), netOf("2.0.0")
+	s.names(t, second)
+	after := s.lock
+	s.names(t, first)
+	s.hook = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == joinapi.PathPlugins {
+			return false
+		}
+		s.lock = after
+		delete(s.wasm, pluginhost.Digest(first))
+		return false
+	}
+	delete(s.wasm, pluginhost.Digest(first))
+	a := s.agent(t)
+	a.start()
+	a.runs(second)
+}
+
+func TestNetworkPluginFollows(t *testing.T) {
+	s, first, second, third := newPluginServer(t), netOf("1.0.0"), netOf("2.0.0"), netOf("3.0.0")
+	s.names(t, first)
+	a := s.agent(t)
+	a.start()
+	look := func() {
+		t.Helper()
+		a.look(t.Context())
+		// A second later, where the agent waits.
+		for deadline := time.Now().Add(time.Minute); !a.tidy(); {
+			if time.Now().After(deadline) {
+				t.Fatal("the plugin that was replaced is still in use")
+			}
+		}
+	}
+	look()
+	a.runs(first)
+
+	s.names(t, second)
+	look()
+	a.runs(second)
+	a.wantKept(second)
+
+	const refused = "was not taken over, the old one stays"
+	s.names(t, third)
+	s.set(func() { s.wasm[pluginhost.Digest(third)] = first })
+	for range 3 {
+		look()
+		a.runs(second)
+	}
+	if got := a.lines(refused); got != 1 {
+		t.Errorf("said %d times:\n%s", got, a.logs.String())
+	}
+	if got := a.lines(pluginhost.Digest(third)); got == 0 {
+		t.Errorf("no digest in\n%s", a.logs.String())
+	}
+	// Another fault is said again, and so is the same one after a time without.
+	s.set(func() { s.lock = lockOf(t, second, guest("deploy", "1.0.0", hostabi.PointDeployer)) })
+	look()
+	look()
+	if got := a.lines(refused); got != 2 {
+		t.Errorf("said %d times:\n%s", got, a.logs.String())
+	}
+	s.names(t, second)
+	look()
+	s.set(func() { s.lock = lockOf(t, guest("net-b", "1.0.0", hostabi.PointCNI)) })
+	look()
+	s.names(t, second)
+	look()
+	s.set(func() { s.lock = lockOf(t, guest("net-b", "1.0.0", hostabi.PointCNI)) })
+	look()
+	if got := a.lines(refused); got != 4 {
+		t.Errorf("said %d times:\n%s", got, a.logs.String())
+	}
+	a.runs(second)
+	a.wantKept(second)
+
+	s.names(t, third)
+	look()
+	a.runs(third)
+	a.wantKept(third)
+	// A server that is gone changes nothing and is no error, once.
+	s.Close()
+	look()
+	look()
+	if got := a.lines("was not asked whether"); got != 1 || a.lines("level=ERROR") != 4 {
+		t.Errorf("said %d times:\n%s", got, a.logs.String())
+	}
+	a.runs(third)
+}
+
+// The file of a plugin that may be asked once more stays until it cannot.
+func TestNetworkPluginInUseIsKept(t *testing.T) {
+	s, first, second := newPluginServer(t), netOf("1.0.0"), netOf("2.0.0")
+	s.names(t, first)
+	a := s.agent(t)
+	a.start()()
+	onTrial, err := pluginhost.Open(t.Context(), pluginhost.Options{Lock: s.lock, Fetch: a.read, Trial: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.host.Store(onTrial)
+	s.names(t, second)
+	a.look(t.Context())
+	a.runs(second)
+	if a.tidy() {
+		t.Error("nothing is in use any more")
+	}
+	a.wantKept(first, second)
+	if err := onTrial.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !a.tidy() {
+		t.Error("something is still in use")
+	}
+	a.wantKept(second)
+}
+
+// What was fetched of a lock that was then refused is kept for the next try, and
+// goes when the server names something else.
+func TestRefusedNetworkPluginIsKeptWhileItIsNamed(t *testing.T) {
+	s, first, second := newPluginServer(t), netOf("1.0.0"), netOf("2.0.0")
+	s.names(t, first)
+	before := s.lock
+	a := s.agent(t)
+	a.start()
+	s.names(t, second)
+	s.takeAsked()
+	s.set(func() { s.lock = bytes.Replace(s.lock, []byte("2.0.0"), []byte("9.9.9"), 1) })
+	for range 3 {
+		a.look(t.Context())
+		a.tidy()
+		a.wantKept(first, second)
+	}
+	if got := s.takeAsked(); !slices.Equal(got, []string{pluginhost.Digest(second)}) {
+		t.Errorf("the agent asked for %v, want the file once", got)
+	}
+	a.runs(first)
+	s.set(func() { s.lock = before })
+	a.look(t.Context())
+	a.tidy()
+	a.wantKept(first)
+}
