@@ -106,7 +106,7 @@ func (n *networkPlugin) openLock(ctx context.Context, compiled fs.FS) (*pluginho
 		return nil, err
 	}
 	n.digest, n.wanted = locked.SHA256, locked.SHA256
-	host, err := pluginhost.Open(ctx, pluginhost.Options{
+	return pluginhost.Open(ctx, pluginhost.Options{
 		Lock: n.lock, Fetch: n.read, Logger: n.log,
 		CacheDir: n.data.PluginCache(), CacheSeed: compiled,
 		// The server has checked the signature of the very bytes that its lock pins.
@@ -114,13 +114,6 @@ func (n *networkPlugin) openLock(ctx context.Context, compiled fs.FS) (*pluginho
 		// A trial is ended by faults of requests, and there are none here.
 		Trial: -1,
 	})
-	if err != nil {
-		return nil, err
-	}
-	if err := host.CheckCNI(n.name); err != nil {
-		return nil, errors.Join(err, host.Close(ctx))
-	}
-	return host, nil
 }
 
 // parseNetworkLock reads what a server sends as its lock. An agent runs one plugin,

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cleat-dev/cleat/core/pluginhost"
 	"github.com/cleat-dev/cleat/test/e2e/lab"
 )
 
@@ -144,7 +144,7 @@ func lockNetwork(t *testing.T, n *node, version string) networkPlugin {
 	wasm = atVersion(t, wasm, version)
 	name := "cni-flannel-" + version + ".wasm"
 	putPlugin(t, n, wasm, name)
-	p := networkPlugin{version, pluginhost.Digest(wasm), pluginsDir + "/" + name}
+	p := networkPlugin{version, fmt.Sprintf("%x", sha256.Sum256(wasm)), pluginsDir + "/" + name}
 	n.Must(t, "cleat", "plugin", "lock", "--plugins-lock", lockPath, p.file)
 	return p
 }
