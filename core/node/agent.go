@@ -48,7 +48,7 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 	})
 	joinUnit := k.Add("join", joined, balancerUnit)
 
-	plugged := &networkPlugin{cfg: cfg, data: data, log: logger, join: joined}
+	plugged := &networkPlugin{data: data, log: logger, cluster: joined.NodeConfig, fetch: joined.Fetch}
 	host := plugins.New(plugged.open, plugged.follow)
 	pluginsUnit := k.Add("plugins", host, joinUnit)
 

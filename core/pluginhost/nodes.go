@@ -39,9 +39,24 @@ func (h *Host) NetworkPlugin(ctx context.Context, sha256 string) ([]byte, error)
 			return nil, err
 		}
 		if got := h.sources.digest(p.locked, wasm); got != sha256 {
-			return nil, fmt.Errorf("plugin %s: source %s has the digest %s now, the lock says %s", p.locked.Name, p.locked.Source, got, sha256)
+			return nil, fmt.Errorf("plugin %s: source %s has the digest %s now, the lock says %s: put the file that was locked in its place, "+
+				"or lock the one that is there with `cleat plugin lock`", p.locked.Name, p.locked.Source, got, sha256)
 		}
 		return wasm, nil
 	}
 	return nil, fmt.Errorf("no network plugin in plugins.lock has the digest %.80q", sha256)
+}
+
+// InUse returns the digests of the plugins that decide, and of those replaced ones
+// that a call is still in or that may come back.
+func (h *Host) InUse() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var digests []string
+	for _, g := range h.live {
+		for _, p := range g.all() {
+			digests = append(digests, p.locked.SHA256)
+		}
+	}
+	return digests
 }

@@ -67,3 +67,6 @@ func (d Data) PluginCache() string { return d.join("plugins", "cache") } // comp
 func (d Data) PluginCaptures() string {
 	return d.join("plugins", "captures") // calls kept for a replay, root only
 }
+func (d Data) FetchedPlugins(elem ...string) string { // <digest>.wasm that an agent has from a server
+	return d.Agent(append([]string{"plugins"}, elem...)...)
+}

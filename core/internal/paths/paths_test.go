@@ -27,6 +27,7 @@ func TestLayout(t *testing.T) {
 		d.Payload():                  "/var/lib/cleat/data",
 		d.Plugins():                  "/var/lib/cleat/plugins",
 		d.PluginCache():              "/var/lib/cleat/plugins/cache",
+		d.FetchedPlugins():           "/var/lib/cleat/agent/plugins",
 		Data("/srv/cleat/").Server(): "/srv/cleat/server",
 	} {
 		if got != want {
