@@ -33,6 +33,7 @@ const (
 // his own: a file that no binary has. n2 is an agent as the server is, n3 has a
 // Kubernetes that is a minor version older, n4 one that is two.
 func TestAgentPlugin(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--plugins-lock", lockPath)
 	n2, n3, n4 := newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3"), newAgent(t, l, n, "n4")
