@@ -11,11 +11,11 @@ import (
 // otherwise, and the bounds on that: its own for IPv6, and that of CNI's host-local, which
 // needs three addresses that are no pod's.
 const (
-	nodeMaskArg     = "node-cidr-mask-size"
-	nodeMaskV4      = 24
-	nodeMaskV6      = 64
-	maxShareBitsV6  = 16 // so many bits longer than the range
-	leastShareLeave = 2  // bits that a share must leave for its addresses
+	nodeMaskArg   = "node-cidr-mask-size"
+	nodeMaskV4    = 24
+	nodeMaskV6    = 64
+	maxCountBits  = 16 // by which a share of IPv6 may be longer than the range
+	leastHostBits = 2  // which a share must leave for its addresses
 )
 
 // nodeMasks checks that the controller manager can cut a node's share out of each
@@ -43,7 +43,8 @@ func (v *checker) nodeMasks(pods []netip.Prefix) {
 		}
 	}
 	if bits, ok := given[nodeMaskArg]; ok && (len(pods) > 1 || len(given) > 1) {
-		v.badShare(nodeMaskArg, strconv.Itoa(bits), "is not for two families nor beside a flag for one; give %[1]s-ipv4=N and %[1]s-ipv6=N, for each family of --cluster-cidr", nodeMaskArg)
+		v.badShare(nodeMaskArg, strconv.Itoa(bits), "is not for two families, nor beside a flag for one; "+
+			"give %[1]s-ipv4=N and %[1]s-ipv6=N, for each family of --cluster-cidr", nodeMaskArg)
 		return
 	}
 	for _, p := range pods {
@@ -69,18 +70,18 @@ func (v *checker) nodeMasks(pods []netip.Prefix) {
 // nodeMask checks one range of which each node gets a share of so many bits; key is the
 // controller manager's flag for it.
 func (v *checker) nodeMask(p netip.Prefix, share int, key string) {
-	narrowest := p.Addr().BitLen() - leastShareLeave
+	narrowest := p.Addr().BitLen() - leastHostBits
 	switch {
 	case share > narrowest:
 		v.badShare(key, strconv.Itoa(share), "leaves a node no address for a pod; write at most %d", narrowest)
 	case p.Bits() > narrowest:
 		v.bad("cluster-cidr", p.String(), "too small for one node; use a /%d or wider", share)
 	case p.Bits() > share:
-		v.bad("cluster-cidr", p.String(), "too small for one node: each node takes a /%d of it; use a /%d or wider, or smaller shares by --kube-controller-manager-arg %s=N, N from %d to %d",
-			share, share, key, p.Bits(), narrowest)
-	case p.Addr().Is6() && share-p.Bits() > maxShareBitsV6:
-		v.bad("cluster-cidr", p.String(), "too wide for shares of a /%d, of which the controller manager can count 65536; use a /%d, or larger shares by --kube-controller-manager-arg %s=N, N from %d to %d",
-			share, share-maxShareBitsV6, key, p.Bits(), p.Bits()+maxShareBitsV6)
+		v.bad("cluster-cidr", p.String(), "too small for one node: each node takes a /%d of it; use a /%d or wider, "+
+			"or smaller shares by --kube-controller-manager-arg %s=N, N from %d to %d", share, share, key, p.Bits(), narrowest)
+	case p.Addr().Is6() && share-p.Bits() > maxCountBits:
+		v.bad("cluster-cidr", p.String(), "too wide for shares of a /%d, of which the controller manager can count 65536; use a /%d, "+
+			"or larger shares by --kube-controller-manager-arg %s=N, N from %d to %d", share, share-maxCountBits, key, p.Bits(), p.Bits()+maxCountBits)
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *shortage) look(ctx context.Context, node *corev1.Node) *corev1.Node {
 	}
 	last := conditionOf(node)
 	reason, err := why(s.ranges, nodes)
-	if s.found == nil || s.found.Error() != err.Error() {
+	if reason == reasonUsedUp && (s.found == nil || s.found.Error() != err.Error()) {
 		s.log.Warn("this node has no pod CIDR", "node", node.Name, "error", err)
 	}
 	s.found = err
