@@ -42,8 +42,8 @@ func (v *checker) networks() {
 				v.bad("service-cidr", s.String(), "overlaps --cluster-cidr %s; choose ranges that share no address", p)
 			}
 		}
-		v.nodeMask(p)
 	}
+	v.nodeMasks(pods)
 	for _, s := range services {
 		v.serviceSize(s)
 	}
@@ -81,23 +81,6 @@ func (v *checker) cidrs(name string, values []string, example string) []netip.Pr
 		return nil
 	}
 	return out
-}
-
-// nodeMask checks that the controller manager can cut a node's share out of
-// the pods' range. Who sets the size of a share knows what they do.
-func (v *checker) nodeMask(p netip.Prefix) {
-	for _, arg := range v.c.KubeControllerManagerArg {
-		if strings.HasPrefix(arg, "node-cidr-mask-size") {
-			return
-		}
-	}
-	share := 24
-	if p.Addr().Is6() {
-		share = 64
-	}
-	if p.Bits() > share {
-		v.bad("cluster-cidr", p.String(), "too small: each node takes a /%d of it; use a wider range or set --kube-controller-manager-arg node-cidr-mask-size=…", share)
-	}
 }
 
 // serviceSize holds the range to what the API server accepts, and to the

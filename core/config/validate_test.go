@@ -50,7 +50,10 @@ func TestValidate(t *testing.T) {
 		{"cluster-cidr", "10.1.0.0/16,10.2.0.0/16", "one of IPv4 and one of IPv6"},
 		{"cluster-cidr", "10.42.0.0/16,fd77::/48", "not of the same IP families"},
 		{"cluster-cidr", "10.43.128.0/17", "overlaps --cluster-cidr 10.43.128.0/17"},
-		{"cluster-cidr", "10.42.0.0/25", "each node takes a /24"},
+		{"cluster-cidr", "10.42.0.0/24", ""},
+		{"cluster-cidr", "10.42.0.0/25", `--cluster-cidr "10.42.0.0/25": too small for one node: each node takes a /24 of it; use a /24 or wider, ` +
+			"or smaller shares by --kube-controller-manager-arg node-cidr-mask-size=N, N from 25 to 30"},
+		{"cluster-cidr", "10.42.0.0/31", "too small for one node; use a /24 or wider"},
 		{"cluster-cidr", "::ffff:10.42.0.0/112", "write it as IPv4"},
 		{"service-cidr", "10.0.0.0/8", "too large"},
 		{"service-cidr", "10.43.0.0/30", "too small"},
@@ -170,10 +173,66 @@ func TestTokenGivenTwice(t *testing.T) {
 	}
 }
 
-func TestNodeMaskByArgument(t *testing.T) {
-	c := detected(t, fakeMachine(t), "cluster-cidr", "10.42.0.0/25", "kube-controller-manager-arg", "node-cidr-mask-size=26")
-	if err := c.Validate(); err != nil {
-		t.Error(err)
+// TestNodeMasks: what the controller manager could not cut shares out of is refused.
+func TestNodeMasks(t *testing.T) {
+	const services4, services6 = "10.43.0.0/16", "fd43::/112"
+	for _, x := range []struct {
+		name, pods string
+		args       []string // of the controller manager
+		want       string   // part of the error, "" if it is good
+	}{
+		{"smaller shares", "10.42.0.0/25", []string{"node-cidr-mask-size=26"}, ""},
+		{"one share", "10.42.0.0/25", []string{"node-cidr-mask-size=25"}, ""},
+		{"the smallest share", "10.42.0.0/28", []string{"node-cidr-mask-size=30"}, ""},
+		{"by family", "10.42.0.0/28", []string{"node-cidr-mask-size-ipv4=29"}, ""},
+		{"the last one counts", "10.42.0.0/25", []string{"node-cidr-mask-size=24", "node-cidr-mask-size=26"}, ""},
+		{"the flag's own default", "10.42.0.0/16", []string{"node-cidr-mask-size=0"}, ""},
+		{"a wide range", "10.0.0.0/11", nil, ""},
+		{"larger shares", "10.42.0.0/16", []string{"node-cidr-mask-size=15"}, "each node takes a /15 of it; use a /15 or wider"},
+		{"no address for pods", "10.42.0.0/16", []string{"node-cidr-mask-size=31"}, `"node-cidr-mask-size=31": leaves a node no address for a pod; write at most 30`},
+		{"no mask", "10.42.0.0/16", []string{"node-cidr-mask-size=/26"}, "not a number of bits; write one such as node-cidr-mask-size=26"},
+		{"negative", "10.42.0.0/16", []string{"node-cidr-mask-size=-1"}, "not a number of bits"},
+		{"another family's", "10.42.0.0/16", []string{"node-cidr-mask-size-ipv6=80"}, "has no such family; give node-cidr-mask-size-ipv4=N"},
+		{"both flags", "10.42.0.0/16", []string{"node-cidr-mask-size=26", "node-cidr-mask-size-ipv4=26"}, "nor beside a flag for one"},
+		{"somebody else gives shares", "10.42.0.0/25", []string{"allocate-node-cidrs=false"}, ""},
+		{"of another range", "10.42.0.0/25", []string{"cluster-cidr=10.44.0.0/16"}, ""},
+
+		{"IPv6", "fd42::/56", nil, ""},
+		{"IPv6, the widest", "fd42::/48", nil, ""},
+		{"IPv6, too wide", "fd42::/47", nil, "too wide for shares of a /64, of which the controller manager can count 65536; use a /48, " +
+			"or larger shares by --kube-controller-manager-arg node-cidr-mask-size=N, N from 47 to 63"},
+		{"IPv6, larger shares", "fd42::/47", []string{"node-cidr-mask-size=63"}, ""},
+		{"IPv6, too small", "fd42::/108", nil, `--cluster-cidr "fd42::/108": too small for one node: each node takes a /64 of it; use a /64 or wider, ` +
+			"or smaller shares by --kube-controller-manager-arg node-cidr-mask-size=N, N from 108 to 126"},
+		{"IPv6, smaller shares", "fd42::/108", []string{"node-cidr-mask-size-ipv6=120"}, ""},
+		{"IPv6, no address for pods", "fd42::/112", []string{"node-cidr-mask-size=127"}, "write at most 126"},
+
+		{"both", "10.42.0.0/16,fd42::/56", nil, ""},
+		{"both, the second too small", "10.42.0.0/16,fd42::/108", nil, `"fd42::/108": too small for one node: each node takes a /64 of it; use a /64 or wider, ` +
+			"or smaller shares by --kube-controller-manager-arg node-cidr-mask-size-ipv6=N"},
+		{"both, a share each", "10.42.0.0/25,fd42::/108", []string{"node-cidr-mask-size-ipv4=26", "node-cidr-mask-size-ipv6=112"}, ""},
+		{"both, one share for both", "10.42.0.0/16,fd42::/56", []string{"node-cidr-mask-size=26"}, "give node-cidr-mask-size-ipv4=N and node-cidr-mask-size-ipv6=N"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			services := services4
+			switch {
+			case strings.Contains(x.pods, ","):
+				services += "," + services6
+			case strings.Contains(x.pods, ":"):
+				services = services6
+			}
+			given := []string{"cluster-cidr", x.pods, "service-cidr", services}
+			for _, arg := range x.args {
+				given = append(given, "kube-controller-manager-arg", arg)
+			}
+			err := detected(t, fakeMachine(t), given...).Validate()
+			if x.want == "" && err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			if x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+				t.Errorf("error %v, want it to say %q", err, x.want)
+			}
+		})
 	}
 }
 

@@ -108,6 +108,8 @@ func addNode(k *kernel.Kernel, cfg *config.Config, data paths.Data, logger *slog
 		Flannel: flannelDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
 		Policy:  policyDriver{kubeconfig: data.Kubeconfig("network"), nodeName: cfg.NodeName, logger: logger},
 		Client:  func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("kubelet")) },
+
+		AllNodes: func() (kubernetes.Interface, error) { return clientFor(data.Kubeconfig("network")) },
 	}, needs.joinUnit, needs.plugins) // it waits for its Node itself, while the kubelet starts
 
 	if cfg.DisableKubeProxy {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -71,11 +72,30 @@ func TestFamilies(t *testing.T) {
 					eventuallyPrints(t, client, podPatience, "web-n", "curl", "-sS", "--max-time", "3", fmt.Sprintf("http://%s:%s", address, port))
 				}
 			}
+			c := &policed{node: n, agent: a}
+			n.apply(t, ns, policyYAML("but-n2", fmt.Sprintf("{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [%s]}]}", allBut(tt.pods, ips("web-n2")))))
+			var requests []request
+			for i := range tt.families {
+				requests = append(requests,
+					request{ns, "web-n1", "http://" + inURL(ips("web-n2")[i]) + ":8080", true},
+					request{ns, "web-n2", "http://" + inURL(ips("web-n1")[i]) + ":8080", false})
+			}
+			c.expect(t, requests...)
 			if got := n.kubectl(t, "logs", "-n", ns, "web-n2"); got != "" {
 				t.Errorf("the web server says %q", got)
 			}
 		})
 	}
+}
+
+// allBut are peers of a policy: each of the ranges without the address of its family.
+func allBut(ranges string, addresses []string) string {
+	var peers []string
+	for i, cidr := range strings.Split(ranges, ",") {
+		bits := netip.MustParseAddr(addresses[i]).BitLen()
+		peers = append(peers, fmt.Sprintf(`{ipBlock: {cidr: "%s", except: ["%s/%d"]}}`, cidr, addresses[i], bits))
+	}
+	return strings.Join(peers, ", ")
 }
 
 // inURL is an address as it is written in a URL.

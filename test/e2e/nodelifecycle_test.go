@@ -120,10 +120,16 @@ func TestNodeLifecycle(t *testing.T) {
 		n.kubectl(t, "uncordon", "n1")
 	})
 	t.Run("delete and rejoin", func(t *testing.T) {
+		before := n.podCIDR(t, "n3")
 		n.kubectl(t, "delete", "node", "n3")
 		n3.Boot()
 		n3.start(t)
 		t.Logf("n3 is Ready again after %.1f s", n3.awaitReady(t))
+		if now := n.podCIDR(t, "n3"); now == before {
+			t.Errorf("n3 has its old range %s, so this shows nothing of those that are left", now)
+		}
+		n.awaitOthers(t, n.Machine, n2.Machine, n3.Machine)
+		n.awaitOthers(t, n2.Machine, n.Machine, n3.Machine)
 		n.awaitIngress(t, ns, "web", all)
 		eventuallyPrints(t, client, podPatience, ".", fetch("http://"+n3.Addr.String())...)
 	})
@@ -137,5 +143,12 @@ func TestNodeLifecycle(t *testing.T) {
 		n3.start(t)
 		n3.awaitReady(t)
 		n.awaitIngress(t, ns, "web", all)
+		n.awaitOthers(t, n2.Machine, n.Machine, n3.Machine)
+		// Its bridge still had the address of the old range.
+		across := n.namespace(t, "across")
+		n.apply(t, across, webOn("n1", "n3"))
+		n.awaitPod(t, across, "web-n1")
+		n.awaitPod(t, across, "web-n3")
+		reachEachOther(t, n, across, []string{"n1", "n3"})
 	})
 }

@@ -239,7 +239,7 @@ func (s *site) compare() (arrived, lost int) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	probe := func(from, to end, protocol corev1.Protocol, port int32) {
-		want := s.now.allowed(dualBase(), thisNode, packet{from.addr, to.addr, protocol, port})
+		want := s.now.allowed(s.d.base, thisNode, packet{from.addr, to.addr, protocol, port})
 		wg.Go(func() {
 			got := s.reach(from, to.addr, protocol, port, want)
 			mu.Lock()
@@ -298,6 +298,8 @@ func TestPackets(t *testing.T) {
 		{"a range of ports", []string{`{podSelector: {}, policyTypes: [Ingress, Egress], egress: [{}], ingress: [{ports: [{port: 81, endPort: 90, protocol: TCP}]}]}`}},
 		{"a named port, both ways", []string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: http}]}], egress: [{to: [{podSelector: {}}], ports: [{port: http}]}]}`}},
 		{"a block with an exception", []string{`{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 10.42.0.0/16, except: [10.42.1.3/32, 10.42.0.4/32]}}, {ipBlock: {cidr: "fd42:0:0:1::/64"}}]}]}`}},
+		{"an IPv6 block with an exception, and nothing of IPv4", []string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "fd42::/16", except: ["fd42::4/128", "fd42:0:0:1::2/127"]}}]}], egress: [{to: [{ipBlock: {cidr: "fd42::/32", except: ["fd42:0:0:1::/64"]}}]}]}`}},
+		{"a block of each family, an exception of each", []string{`{podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 10.42.0.0/16, except: [10.42.0.3/32]}}, {ipBlock: {cidr: "fd42::/16", except: ["fd42::4/128"]}}], ports: [{port: 80}]}]}`}},
 		{"everything as a block", []string{`{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: "::/0"}}]}]}`}},
 		{"egress to the outside", []string{`{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}, {ports: [{port: 53, protocol: UDP}]}]}`}},
 		{"a union", []string{
@@ -323,7 +325,7 @@ func TestPackets(t *testing.T) {
 		test func(*testing.T, *site)
 	}{
 		{"node", testNode}, {"established", testEstablished}, {"service", testService},
-		{"link-local", testLinkLocal}, {"unknown", testUnknown}, {"foreign", testForeign},
+		{"link-local", testLinkLocal}, {"unknown", testUnknown}, {"one family", testOneFamily}, {"foreign", testForeign},
 	} {
 		t.Run(more.name, func(t *testing.T) {
 			s.t = t
@@ -494,6 +496,33 @@ func testUnknown(t *testing.T, s *site) {
 	s.sync(denyAll)
 	s.compare()
 	s.now.pods = pods
+}
+
+// testOneFamily: a cluster of IPv4 alone, or of IPv6, has rules for its own family and
+// none that touch the other.
+func testOneFamily(t *testing.T, s *site) {
+	base, pods := s.d.base, s.now.pods
+	defer func() { s.d.base, s.now.pods, s.d.written = base, pods, nil }()
+	for i, family := range []string{"IPv4", "IPv6"} {
+		t.Run(family, func(t *testing.T) {
+			s.t = t
+			s.d.base, s.d.written, s.now.pods = baseFacts{local: base.local[i : i+1], bridge: base.bridge}, nil, nil
+			for _, p := range pods {
+				p = p.DeepCopy()
+				p.Status.PodIPs = p.Status.PodIPs[i : i+1]
+				s.now.pods = append(s.now.pods, p)
+			}
+			for _, policy := range []string{
+				denyAll,
+				`{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 10.42.0.0/16, except: [10.42.0.4/32]}}, {ipBlock: {cidr: "fd42::/16", except: ["fd42::4/128"]}}]}]}`,
+				`{podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: http}]}]}`,
+			} {
+				s.sync(policy)
+				s.compare()
+			}
+		})
+	}
+	s.t = t
 }
 
 // testForeign: what somebody flushed is noticed and written again, and nothing stays in the end.

@@ -173,6 +173,20 @@ func (x *executor) removeConflist() error {
 	return nil
 }
 
+// forget takes our CNI configuration away from a Node that is new and has no pod CIDR:
+// it is of the Node that was here before, whose range may be another node's by now.
+func (x *executor) forget() {
+	if x.begun || x.state.Conflist == "" {
+		return
+	}
+	name := x.state.Conflist
+	if err := errors.Join(x.removeConflist(), x.state.save()); err != nil {
+		x.log.Error("pods may get addresses of another node", "error", err)
+		return
+	}
+	x.log.Info("CNI configuration of an earlier Node removed", "file", filepath.Join(x.dir, name))
+}
+
 // setSysctls sets what differs. A setting of a kernel module that is not
 // there is reported and left out.
 func (x *executor) setSysctls(ctx context.Context, sysctls map[string]string) error {

@@ -6,6 +6,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,9 @@ type Component struct {
 	Data      paths.Data
 	// Client may read and watch this node. It is called when the unit runs.
 	Client func() (kubernetes.Interface, error)
-	CNI    extension.CNI
+	// AllNodes may list the nodes. It is called while this node has no pod CIDR.
+	AllNodes func() (kubernetes.Interface, error)
+	CNI      extension.CNI
 	// ProxyMode is a hostabi.ProxyMode constant: what kube-proxy uses.
 	ProxyMode string
 	Flannel   Flannel
@@ -61,8 +64,9 @@ type Component struct {
 	Deploy func(ctx context.Context, manifests []hostabi.PlanManifest) error
 	Log    *slog.Logger
 
-	host         host   // nil = this machine
-	dir          string // of the CNI configuration, "" = paths.CNIConfDir
+	host         host          // nil = this machine
+	dir          string        // of the CNI configuration, "" = paths.CNIConfDir
+	lookEvery    time.Duration // 0 = lookInterval
 	health       health
 	policyHealth health
 }
@@ -92,6 +96,7 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	}
 	nodes, stopWatch := watchNode(ctx, client, c.Config.NodeName)
 	defer stopWatch()
+	wait := &shortage{client: client, all: c.AllNodes, ranges: c.Config.ClusterCIDR, interval: cmp.Or(c.lookEvery, lookInterval), log: c.Log}
 
 	x, err := c.newExecutor()
 	if err != nil {
@@ -115,14 +120,19 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 			kernel.Waiting(ctx, nil)
 			ready()
 			continue
+		case <-wait.due():
+			node = wait.look(ctx, node)
 		case <-tick.C:
 			x.resync(ctx)
 		}
 		if node == nil {
 			continue
 		}
-		if err := c.replan(ctx, x, node); err != nil {
+		if err := c.replan(ctx, x, node, wait); err != nil {
 			return err
+		}
+		if len(node.Spec.PodCIDRs) > 0 {
+			node = wait.end(ctx, node)
 		}
 	}
 }
@@ -153,7 +163,7 @@ func (c *Component) newExecutor() (*executor, error) {
 // replan asks the plugin if a fact changed, and starts carrying out a new
 // plan. Before the first plan is in place an error ends the unit, unless the
 // node merely has no pod CIDR yet; later the old plan stays in force.
-func (c *Component) replan(ctx context.Context, x *executor, node *corev1.Node) error {
+func (c *Component) replan(ctx context.Context, x *executor, node *corev1.Node, wait *shortage) error {
 	request, err := c.request(x.host, node)
 	if err == nil && reflect.DeepEqual(request, x.request) {
 		return nil
@@ -171,7 +181,8 @@ func (c *Component) replan(ctx context.Context, x *executor, node *corev1.Node) 
 	case err == nil || ctx.Err() != nil:
 		return nil
 	case len(node.Spec.PodCIDRs) == 0:
-		kernel.Waiting(ctx, errors.Join(fmt.Errorf("node %q has no pod CIDR yet", node.Name), err))
+		x.forget()
+		kernel.Waiting(ctx, wait.begin(node.Name, err))
 		return nil
 	case !x.done:
 		return fmt.Errorf("network plan of %s: %w", c.Config.CNI, err)

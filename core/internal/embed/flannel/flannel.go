@@ -90,6 +90,9 @@ func run(ctx context.Context, client kubernetes.Interface, o Options, ready func
 	if err != nil {
 		return fmt.Errorf("flannel: %s: %w", o.Plan.Backend, err)
 	}
+	if err := nodes.sweep(o.Plan); err != nil {
+		o.Log.Warn("what leads to nodes that left stays", "error", err)
+	}
 
 	// Two contexts: the watch of leases ends before what consumes it.
 	netCtx, cancelNet := context.WithCancel(context.WithoutCancel(ctx))
