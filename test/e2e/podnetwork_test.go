@@ -17,6 +17,7 @@ import (
 // TestPodNetworkUsedUp: three machines, and ranges for two nodes, each with five
 // addresses for pods.
 func TestPodNetworkUsedUp(t *testing.T) {
+	t.Parallel()
 	const usedUp = "the cluster's pod network is used up: --cluster-cidr 10.42.0.0/28 gives a /29 to each node, which is enough for 2, and all are taken"
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--cluster-cidr", "10.42.0.0/28", "--kube-controller-manager-arg", "node-cidr-mask-size=29")
