@@ -71,10 +71,10 @@ func TestTooMuchUnread(t *testing.T) {
 	h := newHub(t, config.EgressAgent, func(l *limits) { l.unread = 1 << 20 })
 	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", 10250)})
 	ws := h.websocket("n1")
-	c := h.through("127.0.0.2:10250") // stream 1
+	c := h.through("127.0.0.2:10250") // stream 1, its halves are 1 and 2
 	err := within(t, "sending", func() error {
 		for {
-			if err := ws.WriteMessage(websocket.BinaryMessage, message(1, 1, messageData, 0, make([]byte, 32<<10))); err != nil {
+			if err := ws.WriteMessage(websocket.BinaryMessage, message(1, 2, messageData, 0, make([]byte, 32<<10))); err != nil {
 				return err
 			}
 		}
