@@ -320,7 +320,7 @@ func TestReadsWhileNothingIsTaken(t *testing.T) {
 // Bytes in the direction that a half does not have end the tunnel of a node, and a
 // connection at a node.
 func TestWrongWay(t *testing.T) {
-	h := newHub(t, config.EgressAgent)
+	h := newHub(t, config.EgressAgent, func(l *limits) { l.silence = 2 * patience })
 	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", 10250)})
 	ws := h.websocket("n1")
 	c := h.through("127.0.0.2:10250")
@@ -344,6 +344,25 @@ func TestWrongWay(t *testing.T) {
 	if n, err := io.Copy(io.Discard, peer); err != nil || n != 0 {
 		t.Errorf("%d bytes reached the target, %v", n, err)
 	}
+}
+
+// Whichever half a node ends, the stream ends for the reason that it gave.
+func TestReasonOfEitherHalf(t *testing.T) {
+	kerneltest.NoLeaks(t)
+	h := newHub(t, config.EgressAgent)
+	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", 10250)})
+	ws := h.websocket("n1")
+	for i := range int64(2) {
+		c := h.through("127.0.0.2:10250")
+		if err := ws.WriteMessage(websocket.BinaryMessage, message(1, 3*i+1, messageError, 0, []byte("for a reason"))); err != nil {
+			t.Fatal(err)
+		}
+		err := within(t, "reading", func() error { _, err := c.Read(make([]byte, 1)); return err })
+		if err == nil || !strings.Contains(err.Error(), "for a reason") {
+			t.Errorf("half %d: %v", i, err)
+		}
+	}
+	h.session("n1").cut()
 }
 
 // BenchmarkStream is one stream through a tunnel on loopback.

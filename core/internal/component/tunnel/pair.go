@@ -207,7 +207,6 @@ func (h *backHalf) WriteTo(w io.Writer) (int64, error) {
 		if c, ok := w.(io.Closer); ok {
 			_ = c.Close()
 		}
-		_ = h.SetReadDeadline(time.Unix(1, 0)) // wakes the reader of a connection that lingers
 	})
 	n, err := io.Copy(w, struct{ io.Reader }{h.Conn})
 	if unhook() { // it ended by itself

@@ -106,14 +106,16 @@ func TestHalvesMeet(t *testing.T) {
 func TestRefusalReachesBothHalves(t *testing.T) {
 	kerneltest.NoLeaks(t)
 	p, _ := newPairs(t, func(*limits) {})
-	if _, err := p.there(1, "refused"); !errors.Is(err, errNone) {
-		t.Errorf("there: %v", err)
+	const first = 100
+	for number := range int64(first) {
+		if _, err := p.there(1000+number, "refused"); !errors.Is(err, errNone) {
+			t.Errorf("there: %v", err)
+		}
 	}
-	if n := p.count(); n != 1 {
-		t.Errorf("%d pairs wait for the other half", n)
-	}
-	if _, err := p.back(1); !errors.Is(err, errNone) {
-		t.Errorf("back: %v", err)
+	for number := range int64(first) {
+		if _, err := p.back(1000 + number); !errors.Is(err, errNone) {
+			t.Fatalf("back: %v", err)
+		}
 	}
 	waiting := make(chan error, 1)
 	go func() { _, err := p.back(2); waiting <- err }()
@@ -134,10 +136,11 @@ func TestLoneHalves(t *testing.T) {
 	if _, err := p.there(1, "x"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (<-dialled).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+	target := <-dialled
+	if err := within(t, "what was dialled ends", func() error { _, err := target.Read(make([]byte, 1)); return err }); !errors.Is(err, io.EOF) {
 		t.Errorf("the target reads %v", err)
 	}
-	if _, err := p.back(2); !errors.Is(err, errAlone) {
+	if err := within(t, "the other half ends", func() error { _, err := p.back(2); return err }); !errors.Is(err, errAlone) {
 		t.Errorf("back: %v", err)
 	}
 	if _, err := p.there(3, "refused"); !errors.Is(err, errNone) {
@@ -195,7 +198,8 @@ func TestPairsEndWithTheSession(t *testing.T) {
 	if err := within(t, "the half that waits ends", func() error { return <-waiting }); !errors.Is(err, context.Canceled) {
 		t.Errorf("back: %v", err)
 	}
-	if _, err := (<-dialled).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+	target := <-dialled
+	if err := within(t, "what was dialled ends", func() error { _, err := target.Read(make([]byte, 1)); return err }); !errors.Is(err, io.EOF) {
 		t.Errorf("the target reads %v", err)
 	}
 }
@@ -208,7 +212,7 @@ func TestNodeOutlivesLoneHalves(t *testing.T) {
 	s := g.session("n1")
 	connect := func(id int64, network, address string) {
 		t.Helper()
-		if err := s.ws.WriteMessage(websocket.BinaryMessage, message(1, id, 2, 0, []byte(network+"/"+address))); err != nil {
+		if err := s.ws.WriteMessage(websocket.BinaryMessage, message(1, id, messageConnect, 0, []byte(network+"/"+address))); err != nil {
 			t.Fatal(err)
 		}
 	}
