@@ -373,6 +373,9 @@ func BenchmarkStream(b *testing.B) {
 			g := newTarget(b)
 			c, peer := g.open()
 			b.SetBytes(size)
+			if way == "both" {
+				b.SetBytes(2 * size)
+			}
 			write := func(c net.Conn) {
 				if _, err := io.CopyN(struct{ io.Writer }{c}, zeros{}, size); err != nil {
 					b.Error(err)
