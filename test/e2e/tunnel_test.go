@@ -6,6 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -24,32 +28,40 @@ const closedDoor = `table inet door {
 }
 `
 
-// The agent accepts no connection, and all that the API server wants of it works.
+// The agents accept no connection, and all that the API server wants of them works.
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	n := newNode(t, l, "n1", "--egress-selector-mode", "pod")
-	a := newAgent(t, l, n, "n2")
+	agents := []*agent{newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3")}
+	a := agents[0]
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.CopyFile(t, own, "/var/lib/cleat/e2e/peer", 0o755)
 	n.serve(t)
-	if _, err := a.Feed(closedDoor, "nft", "-f", "-"); err != nil {
-		t.Fatal(err)
+	for _, a := range agents {
+		if _, err := a.Feed(closedDoor, "nft", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+		a.start(t)
 	}
-	a.start(t)
-	t.Logf("n2 is Ready after %.1f s", a.awaitReady(t))
-	kubelet := "https://" + a.Addr.String() + ":10250/healthz"
-	if out, err := n.Run("curl", "-sSk", "--max-time", "2", kubelet); err == nil || !strings.Contains(err.Error(), "timed out") {
-		t.Fatalf("the agent's door is open: %q, %v", out, err)
+	for _, a := range agents {
+		t.Logf("%s is Ready after %.1f s", a.Name, a.awaitReady(t))
+		kubelet := "https://" + a.Addr.String() + ":10250/healthz"
+		if out, err := n.Run("curl", "-sSk", "--max-time", "2", kubelet); err == nil || !strings.Contains(err.Error(), "timed out") {
+			t.Fatalf("the agent's door is open: %q, %v", out, err)
+		}
 	}
 
 	ns := n.namespace(t, "far")
-	n.apply(t, ns, webOn("n2"))
+	n.apply(t, ns, webOn("n2", "n3"))
 	n.apply(t, ns, hostWeb)
-	n.awaitPod(t, ns, "web-n2")
+	n.apply(t, ns, mirrorPod)
+	for _, pod := range []string{"web-n2", "web-n3", "mirror"} {
+		n.awaitPod(t, ns, pod)
+	}
 	logs := []string{"kubectl", "logs", "-n", ns, "hostweb"}
 	inPod := func(args ...string) []string {
 		return append([]string{"kubectl", "exec", "-i", "-n", ns, "web-n2", "--"}, args...)
@@ -86,12 +98,14 @@ func TestTunnel(t *testing.T) {
 			"/api/v1/nodes/n2/proxy/metrics/probes":                               "process_start_time_seconds",
 			"/api/v1/nodes/n2/proxy/configz":                                      "kubeletconfig",
 			"/api/v1/namespaces/" + ns + "/pods/web-n2:8080/proxy/index.html":     "web-n2",
-			"/api/v1/namespaces/" + ns + "/services/web:80/proxy/index.html":      "web-n2",
+			"/api/v1/namespaces/" + ns + "/services/web:80/proxy/index.html":      "web-n",
 			"/api/v1/namespaces/" + ns + "/pods/hostweb:18081/proxy/etc/hostname": "n2",
 		} {
 			eventuallyPrints(t, n.Machine, podPatience, want, "kubectl", "get", "--raw", path)
 		}
 	})
+	t.Run("both agents", func(t *testing.T) { reachAgents(t, n, ns, agents) })
+	t.Run("64 MiB each way at once", func(t *testing.T) { testBothWays(t, n, ns) })
 	t.Run("webhook and aggregated API", func(t *testing.T) { testPeer(t, n, ns) })
 	t.Run("cut and back", func(t *testing.T) {
 		// The server hears nothing of it.
@@ -106,26 +120,109 @@ func TestTunnel(t *testing.T) {
 		})
 		a.Must(t, "nft", "delete", "table", "inet", "cut")
 		back := time.Now()
-		eventuallyPrints(t, n.Machine, podPatience, "hello from n2", logs...)
+		// Before the agent is back the server may dial its closed door, for half a minute.
+		eventuallyPrints(t, n.Machine, podPatience, "hello from n2", append(logs, "--request-timeout", "3s")...)
 		t.Logf("logs again after %.1f s", time.Since(back).Seconds())
 	})
-	t.Run("disabled", func(t *testing.T) {
-		a.Must(t, "nft", "delete", "table", "inet", "door")
-		a.process.Signal(t, "TERM")
-		if err := a.process.Wait(t, time.Minute); err != nil {
-			t.Errorf("cleat agent after SIGTERM: %v, want status 0", err)
+	t.Run("cluster", func(t *testing.T) {
+		become(t, n, agents, "cluster")
+		reachAgents(t, n, ns, agents)
+		// A port that no pod names is beyond mode pod.
+		for _, a := range agents {
+			a.WriteFile(t, "/var/lib/cleat/e2e/www/name", a.Name)
+			a.Start(t, "web", "busybox", "httpd", "-f", "-p", "18090", "-h", "/var/lib/cleat/e2e/www")
+			eventuallyPrints(t, n.Machine, podPatience, a.Name, "kubectl", "get", "--raw", "/api/v1/nodes/"+a.Name+":18090/proxy/name")
 		}
-		n.stop(t)
-		n.args = []string{"--egress-selector-mode", "disabled"}
-		n.serve(t)
+	})
+	t.Run("disabled", func(t *testing.T) {
+		for _, a := range agents {
+			a.Must(t, "nft", "delete", "table", "inet", "door")
+		}
 		before := strings.Count(a.process.Log(), "tunnel opened")
-		a.start(t)
-		a.awaitReady(t)
+		become(t, n, agents, "disabled")
 		eventuallyPrints(t, n.Machine, podPatience, "hello from n2", logs...)
 		if after := strings.Count(a.process.Log(), "tunnel opened"); after != before || before == 0 {
 			t.Errorf("%d tunnels before, %d with none wanted", before, after)
 		}
 	})
+}
+
+// become starts the server and the agents again, with another mode.
+func become(t *testing.T, n *node, agents []*agent, mode string) {
+	t.Helper()
+	for _, a := range agents {
+		a.process.Signal(t, "TERM")
+	}
+	for _, a := range agents {
+		if err := a.process.Wait(t, time.Minute); err != nil {
+			t.Errorf("cleat agent after SIGTERM: %v, want status 0", err)
+		}
+	}
+	n.stop(t)
+	n.args = []string{"--egress-selector-mode", mode}
+	n.serve(t)
+	for _, a := range agents {
+		a.start(t)
+	}
+	for _, a := range agents {
+		a.awaitReady(t)
+	}
+}
+
+// reachAgents has the API server reach the kubelet and a pod of each.
+func reachAgents(t *testing.T, n *node, ns string, agents []*agent) {
+	t.Helper()
+	for _, a := range agents {
+		pod := "web-" + a.Name
+		eventuallyPrints(t, n.Machine, podPatience, pod, "kubectl", "exec", "-n", ns, pod, "--", "hostname")
+		eventuallyPrints(t, n.Machine, podPatience, "kubeletconfig", "kubectl", "get", "--raw", "/api/v1/nodes/"+a.Name+"/proxy/configz")
+		eventuallyPrints(t, n.Machine, podPatience, pod, "kubectl", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/"+pod+":8080/proxy/index.html")
+	}
+}
+
+// mirrorPod is a pod on n3 that sends back what it is sent.
+const mirrorPod = `
+apiVersion: v1
+kind: Pod
+metadata: {name: mirror}
+spec:
+  nodeName: n3
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: ` + image + `
+    command: [nc, -ll, -p, "9000", -e, cat]
+`
+
+// testBothWays has a pod on a closed node send back what it is sent meanwhile.
+func testBothWays(t *testing.T, n *node, ns string) {
+	const size = 64 << 20
+	p := n.Start(t, "mirror", "kubectl", "port-forward", "-n", ns, "pod/mirror", "19000:9000")
+	var c net.Conn
+	lab.Eventually(t, podPatience, "the port is there", func() (err error) {
+		c, err = n.Dial(t.Context(), "tcp", "127.0.0.1:19000")
+		return err
+	})
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(podPatience)); err != nil {
+		t.Fatal(err)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sent, got := crc32.New(table), crc32.New(table)
+	began, writing := time.Now(), make(chan error, 1)
+	go func() {
+		_, err := io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8([32]byte{}), size)
+		writing <- err
+	}()
+	n64, err := io.CopyN(got, c, size)
+	if err = errors.Join(err, <-writing); err != nil || sent.Sum32() != got.Sum32() {
+		t.Errorf("%d of %d bytes came back, with the sum %x, want %x: %v", n64, size, got.Sum32(), sent.Sum32(), err)
+	}
+	t.Logf("there and back in %.1f s", time.Since(began).Seconds())
+	p.Signal(t, "KILL")
+	if err := p.Wait(t, time.Minute); err == nil {
+		t.Error("kubectl port-forward ended before it was killed")
+	}
 }
 
 // hostWeb is a pod in the network of n2 that serves the machine's name.

@@ -258,7 +258,8 @@ func (c *Client) connect(ctx context.Context, server string, opened func()) erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	opened()
-	err = newSession(ws, c.dialFor(ctx), c.limits).serve(ctx)
+	streams := &pairs{session: ctx, dial: c.dial, limits: c.limits, open: map[int64]*pair{}}
+	err = newSession(ws, streams.connect, c.limits).serve(ctx)
 	return fmt.Errorf("the connection ended: %w", err)
 }
 
@@ -279,25 +280,11 @@ func (c *Client) tls() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{own}, NextProtos: []string{"http/1.1"}}, nil
 }
 
-// dialFor dials what the server at the other end of one tunnel asks for.
-func (c *Client) dialFor(session context.Context) func(ctx context.Context, network, address string) (net.Conn, error) {
-	slots := make(chan struct{}, c.limits.streams)
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		if err := c.fence.allows(network, address); err != nil {
-			c.Log.Warn("a server asked for what it may not have", "error", err)
-			return nil, err
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			return nil, errBusy
-		}
-		release := func() { <-slots }
-		conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
-		if err != nil {
-			release()
-			return nil, err
-		}
-		return &dialled{Conn: conn, ctx: session, done: release}, nil
+// dial dials what a server asks for, if it may have it.
+func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := c.fence.allows(network, address); err != nil {
+		c.Log.Warn("a server asked for what it may not have", "error", err)
+		return nil, err
 	}
+	return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
 }

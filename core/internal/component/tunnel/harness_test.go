@@ -35,14 +35,14 @@ const patience = 30 * time.Second
 // hub is a server with a port, such as the supervisor's.
 type hub struct {
 	*Server
-	t    *testing.T
+	t    testing.TB
 	id   *pki.Identity
 	dir  string
 	http *httptest.Server
 	stop func() error
 }
 
-func newHub(t *testing.T, mode string, change ...func(*limits)) *hub {
+func newHub(t testing.TB, mode string, change ...func(*limits)) *hub {
 	t.Helper()
 	id, err := pki.NewIdentity(time.Now())
 	if err != nil {
@@ -287,7 +287,7 @@ func (e *echo) ask(c net.Conn, line string) error {
 }
 
 // eventually waits for what another goroutine does.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -303,7 +303,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // within fails the test when f does not return.
-func within(t *testing.T, what string, f func() error) error {
+func within(t testing.TB, what string, f func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()

@@ -71,10 +71,10 @@ func TestTooMuchUnread(t *testing.T) {
 	h := newHub(t, config.EgressAgent, func(l *limits) { l.unread = 1 << 20 })
 	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", 10250)})
 	ws := h.websocket("n1")
-	c := h.through("127.0.0.2:10250") // stream 1
+	c := h.through("127.0.0.2:10250") // stream 1, its halves are 1 and 2
 	err := within(t, "sending", func() error {
 		for {
-			if err := ws.WriteMessage(websocket.BinaryMessage, message(1, 1, messageData, 0, make([]byte, 32<<10))); err != nil {
+			if err := ws.WriteMessage(websocket.BinaryMessage, message(1, 2, messageData, 0, make([]byte, 32<<10))); err != nil {
 				return err
 			}
 		}
@@ -87,6 +87,9 @@ func TestTooMuchUnread(t *testing.T) {
 		t.Errorf("%d bytes were kept, and then %v", n, err)
 	}
 }
+
+// messageConnect and messageError are kinds of messages that ask for a half, and end one.
+const messageConnect, messageError = 2, 3
 
 // message is one of remotedialer's.
 func message(id, stream, kind, deadline int64, body []byte) []byte {
@@ -128,7 +131,7 @@ func TestMeter(t *testing.T) {
 		{"nothing", nil, nil, nil},
 		{"data", frame(whole, message(1, 7, messageData, 0, []byte("hello"))), []int64{7, 5}, nil},
 		{"data without data", frame(whole, message(1, 7, messageData, 0, nil)), []int64{7, 0}, nil},
-		{"another kind", frame(whole, message(1, 7, 3, 0, []byte("EOF"))), nil, nil},
+		{"another kind", frame(whole, message(1, 7, messageError, 0, []byte("EOF"))), nil, nil},
 		{"large numbers and frames", large, []int64{1 << 40, 70_000}, nil},
 		{"a ping between", slices.Concat(frame(ping, nil), large, frame(ping, []byte("x")), frame(whole, message(1, 2, messageData, 0, []byte("y")))), []int64{1 << 40, 70_000, 2, 1}, nil},
 		{"a text", frame(0x81, message(1, 7, messageData, 0, []byte("hello"))), nil, nil},

@@ -95,9 +95,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, node string) {
 		return
 	}
 	// The request ends here: those of the supervisor are counted, and bounded in time.
-	own := newSession(ws, nil, s.limits)
-	below.meter = own.metered
-	go s.keep(ctx, node, r.RemoteAddr, own)
+	go s.keep(ctx, node, r.RemoteAddr, newServerSession(ws, below, s.limits))
 }
 
 // keep serves a node's tunnel until it ends. A newer one of the same node takes

@@ -6,6 +6,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -21,6 +22,8 @@ const (
 	// the other end takes.
 	maxWrite   = 32 << 10
 	maxMessage = 256 << 10
+	// enoughUnsent has those who send data wait. A keystroke waits behind it.
+	enoughUnsent = 256 << 10
 )
 
 // limits of one tunnel.
@@ -30,63 +33,41 @@ type limits struct {
 	silence time.Duration
 	streams int   // connections through it, at both of its ends
 	unread  int64 // bytes that came and that nobody has read
+	unsent  int   // bytes that wait for a node to take them
+	// alone ends a half of a connection that has no other, linger one whose last
+	// bytes nobody takes after it was closed.
+	alone, linger time.Duration
 }
 
 // A sender is asked to pause when 2 MiB of a stream wait; some more are underway.
-func standard() limits { return limits{silence: 20 * time.Second, streams: 1024, unread: 256 << 20} }
+// Of what is unsent, each stream may have a message beyond enough.
+func standard() limits {
+	return limits{silence: 20 * time.Second, streams: 1024, unread: 256 << 20, unsent: 64 << 20, alone: handshake, linger: 10 * time.Second}
+}
 
 var (
-	errBusy   = errors.New("the tunnel has as many connections as it may")
-	errEnded  = errors.New("the tunnel has ended")
-	errUnread = errors.New("the node sends more than it is asked for")
+	errBusy    = errors.New("the tunnel has as many connections as it may")
+	errEnded   = errors.New("the tunnel has ended")
+	errUnread  = errors.New("the node sends more than it is asked for")
+	errUntaken = errors.New("the node asks for more than it takes")
 )
-
-// wire is the connection below a websocket. It has the deadlines of the tunnel;
-// those that the layers above set are longer, and are ignored.
-type wire struct {
-	net.Conn
-	silence time.Duration
-	meter   func(p []byte) error // sees what is read; nil for none
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	if err := w.Conn.SetReadDeadline(time.Now().Add(w.silence)); err != nil {
-		return 0, err
-	}
-	n, err := w.Conn.Read(p)
-	if w.meter != nil {
-		if refused := w.meter(p[:n]); refused != nil {
-			return 0, refused
-		}
-	}
-	return n, err
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.silence)); err != nil {
-		return 0, err
-	}
-	return w.Conn.Write(p)
-}
-
-func (*wire) SetDeadline(time.Time) error      { return nil }
-func (*wire) SetReadDeadline(time.Time) error  { return nil }
-func (*wire) SetWriteDeadline(time.Time) error { return nil }
 
 // session is one end of a tunnel. Both ends are what remotedialer calls a client:
 // such a session pings, and takes no orders about other clients; see RATIONALE.md.
 type session struct {
 	remote *remotedialer.Session
 	ws     *websocket.Conn
+	wire   *wire // with an outbox; nil at a node
 	limits limits
 	meter  meter
 
 	dialling sync.Mutex
-	last     int64 // the number that remotedialer gave to a stream; it counts from 1
+	last     int64 // number of a stream, from 1
 
-	mu      sync.Mutex
-	streams map[int64]*stream // those that this end asked for; nil when the session has ended
-	unread  int64             // of them together
+	mu       sync.Mutex
+	streams  map[int64]*stream // those that this end asked for; nil when the session has ended
+	unread   int64             // of them together
+	watching sync.WaitGroup
 }
 
 // newSession makes a session of ws. dial is what the other end may have dialled;
@@ -98,11 +79,24 @@ func newSession(ws *websocket.Conn, dial remotedialer.Dialer, l limits) *session
 	return &session{remote: remotedialer.NewClientSessionWithDialer(allow, ws, dial), ws: ws, limits: l, streams: map[int64]*stream{}}
 }
 
+// newServerSession makes a server's end of ws, which lies on w: what the node sends
+// is metered, and what it is sent has an outbox.
+func newServerSession(ws *websocket.Conn, w *wire, l limits) *session {
+	s := newSession(ws, nil, l)
+	s.wire = w
+	w.meter = func(p []byte) error { return s.meter.feed(p, s.received) }
+	w.out = newOutbox(l.unsent)
+	return s
+}
+
 // serve carries messages until the connection ends or ctx is done, and returns
 // when nothing of the session is left.
 func (s *session) serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
+	if s.wire != nil {
+		s.watching.Go(s.wire.send)
+	}
 	_, err := s.remote.Serve(ctx)
 	s.cut() // before Close, which would write to it
 	s.remote.Close()
@@ -111,8 +105,9 @@ func (s *session) serve(ctx context.Context) error {
 	s.streams = nil
 	s.mu.Unlock()
 	for _, c := range left {
-		c.end() // wakes who waits to write, as remotedialer's Close does not
+		c.end(errEnded) // wakes who waits to write, as remotedialer's Close does not
 	}
+	s.watching.Wait()
 	return err
 }
 
@@ -124,31 +119,34 @@ func (s *session) cut() {
 // dial has the other end dial address. The connection is there at once; whether
 // the other end could dial shows when it is used.
 func (s *session) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshake)
-	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	s.dialling.Lock()
 	defer s.dialling.Unlock()
-	c := &stream{session: s, id: s.last + 1}
+	c := &stream{session: s, number: s.last + 1, address: streamAddr{network, address}}
 	if err := s.enter(c); err != nil {
 		return nil, err
 	}
-	s.last = c.id
-	inner, err := s.remote.Dial(ctx, network, address)
-	if err != nil {
+	defer s.watching.Done()
+	s.last = c.number
+	if err := c.connect(ctx); err != nil {
 		s.leave(c)
-		return nil, err
+		s.cut() // the next halves would not have the numbers that received wants
+		return nil, fmt.Errorf("%w: %w", errEnded, err)
 	}
 	s.mu.Lock()
-	c.Conn = inner
 	ended := s.streams == nil
 	s.mu.Unlock()
 	if ended {
-		_ = inner.Close()
+		c.end(errEnded)
 		return nil, errEnded
 	}
+	s.watching.Go(c.watch)
 	return c, nil
 }
 
+// enter counts a stream, and has serve wait until the dialler is done with it.
 func (s *session) enter(c *stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +156,8 @@ func (s *session) enter(c *stream) error {
 	if len(s.streams) >= s.limits.streams {
 		return errBusy
 	}
-	s.streams[c.id] = c
+	s.streams[c.number] = c
+	s.watching.Add(1)
 	return nil
 }
 
@@ -167,17 +166,24 @@ func (s *session) leave(c *stream) {
 	defer s.mu.Unlock()
 	s.unread -= c.unread
 	c.unread = 0
-	delete(s.streams, c.id)
+	delete(s.streams, c.number)
 }
 
-// metered sees what comes from the other end, before remotedialer does.
-func (s *session) metered(p []byte) error { return s.meter.feed(p, s.received) }
-
-// received counts n bytes more, or less, that wait in a stream.
+// received sees how many bytes came for which of remotedialer's connections,
+// before it does. They count from 1, so that a stream's halves have the numbers
+// 2n-1 (there) and 2n (back).
 func (s *session) received(id, n int64) error {
+	if id&1 == 1 {
+		return errWrongWay
+	}
+	return s.waits(id/2, n)
+}
+
+// waits counts n bytes more, or less, that wait in a stream.
+func (s *session) waits(number, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.streams[id]
+	c := s.streams[number]
 	if c == nil {
 		return nil // remotedialer does not keep it
 	}
@@ -189,65 +195,108 @@ func (s *session) received(id, n int64) error {
 	return nil
 }
 
-// stream is one connection through a tunnel, at the end that asked for it.
+// stream is one connection through a tunnel, at the end that asked for it: two of
+// remotedialer's, each for one direction.
 type stream struct {
-	net.Conn // remotedialer's; nil while it is dialled
-	session  *session
-	id       int64
-	unread   int64 // guarded by the session's lock
+	session *session
+	number  int64
+	address streamAddr
+
+	// Guarded by the session's lock.
+	there, back net.Conn // nil while they are made
+	unread      int64
+	why         error // it ended
+}
+
+// connect asks for both halves at once.
+func (c *stream) connect(ctx context.Context) error {
+	// The caller's deadline is not for what is written here, which does not wait.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshake)
+	defer cancel()
+	there, err := c.session.remote.Dial(ctx, c.address.network, thereAddress(c.number, c.address.text))
+	if err != nil {
+		return err
+	}
+	back, err := c.session.remote.Dial(ctx, networkBack, backAddress(c.number))
+	if err != nil {
+		return errors.Join(err, there.Close())
+	}
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	c.there, c.back = there, back
+	return nil
+}
+
+// watch ends the stream when the node has ended the half that it sends nothing by.
+// It sends the rest of the other before.
+func (c *stream) watch() {
+	_, err := c.there.Read(make([]byte, 1))
+	if err == nil {
+		err = errWrongWay
+	}
+	c.end(err)
 }
 
 func (c *stream) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	_ = c.session.received(c.id, -int64(n)) // less is never too much
+	n, err := c.back.Read(p)
+	_ = c.session.waits(c.number, -int64(n)) // less is never too much
+	if errors.Is(err, io.EOF) {
+		c.session.mu.Lock()
+		defer c.session.mu.Unlock()
+		if c.why != nil {
+			err = c.why
+		}
+	}
 	return n, err
 }
 
 func (c *stream) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
+		if c.session.wire != nil {
+			c.session.wire.out.room()
+		}
 		var m int
-		m, err = c.Conn.Write(p[:min(len(p), maxWrite)])
+		m, err = c.there.Write(p[:min(len(p), maxWrite)])
 		n += m
 		p = p[m:]
 	}
 	return n, err
 }
 
+// Close has the node write what it was sent, and then close the connection.
 func (c *stream) Close() error {
 	c.session.leave(c)
-	return c.Conn.Close()
+	c.end(io.EOF)
+	return nil
 }
 
-// end closes the stream with its session.
-func (c *stream) end() {
+// end closes both halves, for a reason of which the first counts. It wakes all who wait.
+func (c *stream) end(why error) {
 	c.session.mu.Lock()
-	inner := c.Conn
+	if c.why == nil {
+		c.why = why
+	}
+	there, back := c.there, c.back
 	c.session.mu.Unlock()
-	if inner != nil {
-		_ = inner.Close() // there is nobody to tell
+	if there == nil {
+		return // connect or dial sees to it
 	}
+	_ = there.Close() // remotedialer's never fails
+	_ = back.Close()
 }
 
-// dialled is a connection that was dialled for the other end.
-type dialled struct {
-	net.Conn
-	ctx  context.Context // of the session
-	done func()          // called once
-	once sync.Once
+func (c *stream) LocalAddr() net.Addr  { return c.address }
+func (c *stream) RemoteAddr() net.Addr { return c.address }
+
+func (c *stream) SetReadDeadline(t time.Time) error  { return c.back.SetReadDeadline(t) }
+func (c *stream) SetWriteDeadline(t time.Time) error { return c.there.SetWriteDeadline(t) }
+
+func (c *stream) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// WriteTo is what remotedialer copies with, from the connection into the tunnel.
-// A write that waits for the other end, which had enough for the moment, does not
-// end with the session; it does when it is closed.
-func (d *dialled) WriteTo(w io.Writer) (int64, error) {
-	if c, ok := w.(io.Closer); ok {
-		stop := context.AfterFunc(d.ctx, func() { _ = c.Close() })
-		defer stop()
-	}
-	return io.Copy(w, struct{ io.Reader }{d.Conn})
-}
+// streamAddr is what a stream was dialled by.
+type streamAddr struct{ network, text string }
 
-func (d *dialled) Close() error {
-	d.once.Do(d.done)
-	return d.Conn.Close()
-}
+func (a streamAddr) Network() string { return a.network }
+func (a streamAddr) String() string  { return a.text }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -214,64 +213,19 @@ func TestHungPeer(t *testing.T) {
 // Writers at both ends that wait for a reader who has had enough end with the tunnel.
 func TestPausedStreamsEnd(t *testing.T) {
 	kerneltest.NoLeaks(t)
-	h := newHub(t, config.EgressAgent)
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	port := netip.MustParseAddrPort(l.Addr().String()).Port()
-	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", port)})
-	stop := h.join(h.client("n1", port, "127.0.0.2"))
-	c := h.through(l.Addr().String())
-	peer, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	var written [2]int64 // to the node, from the node
-	var mu sync.Mutex
-	var writers sync.WaitGroup
-	for i, w := range []net.Conn{c, peer} {
-		writers.Go(func() {
-			for {
-				n, err := w.Write(make([]byte, 64<<10))
-				mu.Lock()
-				written[i] += int64(n)
-				mu.Unlock()
-				if err != nil {
-					return
-				}
-			}
-		})
-	}
-	var before [2]int64
-	stalled := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		same := written == before && written[0] > 0 && written[1] > 0
-		before = written
-		return same
-	}
-	for still := 0; still < 40; { // 200 ms without a byte in either direction
-		eventually(t, "nobody reads, so writers wait", func() bool {
-			if stalled() {
-				still++
-			} else {
-				still = 0
-			}
-			return true
-		})
-		<-time.After(5 * time.Millisecond)
-	}
-	for i, n := range before {
-		if n > 64<<20 {
-			t.Errorf("writer %d got rid of %d bytes that nobody read", i, n)
+	g := newTarget(t)
+	c, peer := g.open()
+	there, thereEnds := fill(c)
+	back, backEnds := fill(peer)
+	awaitStall(t, there, back)
+	for _, w := range []*counting{there, back} {
+		if n := w.n.Load(); n > 64<<20 {
+			t.Errorf("a writer got rid of %d bytes that nobody read", n)
 		}
 	}
-	h.session("n1").cut()
-	within(t, "the writers end", func() error { writers.Wait(); return nil })
-	if err := stop(); err != nil {
+	g.session("n1").cut()
+	within(t, "the writers end", func() error { return errors.Join(<-thereEnds, <-backEnds) })
+	if err := g.stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -306,6 +260,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		if err := kubelet.ask(c, "x"); err != nil {
 			refused++
 		}
+		c.Close()
 	}
 	if refused != most {
 		t.Errorf("the node refused %d of %d beyond its bound", refused, most)
