@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -26,16 +25,23 @@ type Server struct {
 	limits    limits
 	places    atomic.Pointer[places]
 
+	direct func(ctx context.Context, network, address string) (net.Conn, error)
+
 	mu       sync.Mutex
 	running  context.Context // nil while the unit does not run
 	sessions map[string]*session
+	opened   chan struct{} // closed when a tunnel is opened
 	serving  sync.WaitGroup
 }
 
 // NewServer makes the unit. mode is one of config's Egress constants; own is the
 // name of this machine's node, which is dialled directly.
 func NewServer(mode, own string, log *slog.Logger) *Server {
-	return &Server{mode: mode, own: own, log: log, limits: standard(), sessions: map[string]*session{}}
+	return &Server{
+		mode: mode, own: own, log: log, limits: standard(), sessions: map[string]*session{}, opened: make(chan struct{}),
+		// The limits of Go's default transport, which the API server has without us.
+		direct: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+	}
 }
 
 // Run takes tunnels until ctx is done, and then ends them. Nothing can keep it
@@ -105,6 +111,8 @@ func (s *Server) keep(ctx context.Context, node, from string, own *session) {
 	s.mu.Lock()
 	old := s.sessions[node]
 	s.sessions[node] = own
+	close(s.opened)
+	s.opened = make(chan struct{})
 	s.mu.Unlock()
 	if old != nil {
 		old.cut()
@@ -120,29 +128,6 @@ func (s *Server) keep(ctx context.Context, node, from string, own *session) {
 	if ctx.Err() == nil {
 		s.log.Info("tunnel ended", "node", node, "from", from, "replaced", replaced, "error", err)
 	}
-}
-
-// Dial dials for the API server: through the tunnel of the node that has address,
-// or else directly, as without tunnels.
-func (s *Server) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if p := s.places.Load(); p != nil {
-		if node := p.node(address); node != "" && node != s.own {
-			s.mu.Lock()
-			own := s.sessions[node]
-			s.mu.Unlock()
-			if own != nil {
-				c, err := own.dial(ctx, network, address)
-				if err == nil {
-					return c, nil
-				}
-				if !errors.Is(err, errEnded) {
-					return nil, fmt.Errorf("node %s: %w", node, err)
-				}
-			}
-		}
-	}
-	// The limits of Go's default transport, which the API server has without us.
-	return (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
 }
 
 // hijacked gives the websocket a connection with the tunnel's deadlines.

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -164,6 +165,55 @@ func TestComesBack(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// While a node has no tunnel it is dialled directly, and when the tunnel comes first
+// that is given up.
+func TestTunnelComesWhileDialling(t *testing.T) {
+	kerneltest.NoLeaks(t)
+	h := newHub(t, config.EgressAgent)
+	kubelet := newEcho(t, "127.0.0.2")
+	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", kubelet.addr.Port())})
+	dialling := make(chan struct{}, 2)
+	h.direct = func(ctx context.Context, _, _ string) (net.Conn, error) { // a closed door
+		dialling <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	type answer struct {
+		conn net.Conn
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		c, err := h.Dial(t.Context(), "tcp", kubelet.addr.String())
+		answers <- answer{c, err}
+	}()
+	<-dialling
+	h.websocket("other") // that of another node does not help
+	eventually(t, "it is there", func() bool { return h.session("other") != nil })
+	stop := h.join(h.client("n1", kubelet.addr.Port(), "127.0.0.2"))
+	a := <-answers
+	if a.err != nil {
+		t.Fatal(a.err)
+	}
+	if err := kubelet.ask(a.conn, "hello"); err != nil {
+		t.Error(err)
+	}
+	a.conn.Close()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	eventually(t, "the tunnel is forgotten", func() bool { return h.session("n1") == nil })
+	go func() {
+		<-dialling
+		cancel()
+	}()
+	if _, err := h.Dial(ctx, "tcp", kubelet.addr.String()); !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller gave up: %v", err)
 	}
 }
 
