@@ -6,4 +6,7 @@
 // CLEAT_BIN is the binary to test (default bin/cleat of the repository), and
 // CLEAT_TEST_IMAGES an archive with the image cleat.dev/busybox:test (default
 // build/test-images.tar).
+//
+// A test that waits most of the time is parallel: all together must fit into an hour
+// beside the rest. One that bounds times or compares what it left behind runs alone.
 package e2e
