@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cleat-dev/cleat/core/internal/netlist"
 )
 
 // network is what Detect wants to know of the machine's interfaces.
@@ -20,14 +21,7 @@ type network struct {
 
 // netlinkNetwork reads the network of the calling thread's network namespace.
 func netlinkNetwork() (network, error) {
-	for range 3 {
-		n, err := dumpNetwork()
-		// The kernel's list changed while it was read; such is a boot.
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return n, err
-		}
-	}
-	return dumpNetwork()
+	return netlist.Whole(dumpNetwork)
 }
 
 func dumpNetwork() (network, error) {

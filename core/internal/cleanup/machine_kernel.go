@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/cleat-dev/cleat/core/internal/netlist"
 )
 
 // settle is how long the kernel may take to let go of what the dead used.
@@ -47,7 +49,7 @@ func (machine) Unmount(ctx context.Context, path string) error {
 }
 
 func (machine) Links() ([]link, error) {
-	found, err := netlink.LinkList()
+	found, err := netlist.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +83,7 @@ func (machine) RemoveLink(name string) error {
 }
 
 func (machine) Routes() ([]route, error) {
-	found, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	found, err := netlist.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/cleat-dev/cleat/core/internal/netlist"
 )
 
 // host is everything the executor does to the machine, files aside.
@@ -43,7 +45,9 @@ var errLinkInUse = errors.New("link in use")
 // machine is this machine, or the network namespace the process runs in.
 type machine struct{}
 
-func (machine) Links() ([]link, error) {
+func (machine) Links() ([]link, error) { return netlist.Whole(readLinks) }
+
+func readLinks() ([]link, error) {
 	found, err := netlink.LinkList()
 	if err != nil {
 		return nil, err
@@ -109,7 +113,7 @@ func (machine) RemoveLink(name string) (bool, error) {
 	switch l.Type() {
 	case "vxlan":
 	case "bridge":
-		all, err := netlink.LinkList()
+		all, err := netlist.Whole(netlink.LinkList)
 		if err != nil {
 			return false, err
 		}

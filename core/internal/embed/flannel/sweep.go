@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/cleat-dev/cleat/core/internal/netlist"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -55,7 +56,9 @@ func (m *nodes) sweep(plan hostabi.FlannelPlan) error {
 }
 
 func sweepRoutes(link netlink.Link, keep map[string]bool) error {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+	routes, err := netlist.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+	})
 	if err != nil {
 		return fmt.Errorf("routes of %s: %w", link.Attrs().Name, err)
 	}
@@ -73,7 +76,7 @@ func sweepRoutes(link netlink.Link, keep map[string]bool) error {
 
 // sweepNeighbours removes permanent entries, which are those that the library makes.
 func sweepNeighbours(link netlink.Link, family int, keep func(netlink.Neigh) bool) error {
-	found, err := netlink.NeighList(link.Attrs().Index, family)
+	found, err := netlist.Whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(link.Attrs().Index, family) })
 	if err != nil {
 		return fmt.Errorf("neighbours of %s: %w", link.Attrs().Name, err)
 	}
