@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"debug/elf"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,9 @@ func TestTunnel(t *testing.T) {
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if dynamic(t, own) {
+		t.Fatal("this test runs itself in a pod without a C library: build it with CGO_ENABLED=0")
 	}
 	a.CopyFile(t, own, "/var/lib/cleat/e2e/peer", 0o755)
 	n.serve(t)
@@ -222,6 +227,17 @@ func testBothWays(t *testing.T, n *node, ns string) {
 	if err := p.Wait(t, time.Minute); err == nil {
 		t.Error("kubectl port-forward ended before it was killed")
 	}
+}
+
+// dynamic tells whether a program needs a loader and libraries.
+func dynamic(t *testing.T, program string) bool {
+	t.Helper()
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // only read
+	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // hostWeb is a pod in the network of n2 that serves the machine's name.
