@@ -47,19 +47,12 @@ func newPluginServer(t *testing.T) *pluginServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyPEM, err := pki.NewKey()
-	if err != nil {
+	certFile, keyFile := filepath.Join(t.TempDir(), "crt"), filepath.Join(t.TempDir(), "key")
+	leaf := pki.Leaf{CommonName: "kube-apiserver", Server: true, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	if _, err := authority.EnsureLeaf(certFile, keyFile, leaf, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	key, err := pki.ParseKey(keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM, err := authority.Sign(key.Public(), pki.Leaf{CommonName: "kube-apiserver", Server: true, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
