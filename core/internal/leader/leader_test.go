@@ -116,7 +116,8 @@ func TestStandsBy(t *testing.T) {
 func TestStandbyEndsPromptly(t *testing.T) {
 	server, kubeconfig := newAPI(t)
 	server.hold("other", 3600)
-	g := NewGate(kubeconfig, leaseName, "me") // with the pauses of a real one
+	g := NewGate(kubeconfig, leaseName, "me")
+	g.timing = timing{lease: 10 * time.Minute, renew: 5 * time.Minute, retry: time.Minute}
 	cancel, result := start(t, g, func(context.Context) error {
 		t.Error("run was called")
 		return nil
@@ -127,7 +128,7 @@ func TestStandbyEndsPromptly(t *testing.T) {
 	if err := receive(t, "Run returns", result); err != nil {
 		t.Errorf("told to stop, Run returned %v", err)
 	}
-	if took := time.Since(before); took > time.Second {
+	if took := time.Since(before); took > g.timing.retry/2 {
 		t.Errorf("the end of a standby took %s", took)
 	}
 	if got := server.holder(); got != "other" {
