@@ -471,22 +471,33 @@ func TestOtherData(t *testing.T) {
 }
 
 func TestHostGatewayRoutes(t *testing.T) {
-	j, f, _ := scene(t)
-	write(t, j.root, "/var/lib/cleat/agent/network.json", `{"flannel":{"backend":"host-gw","network":"10.42.0.0/16"}}`)
-	gateway := netip.MustParseAddr("10.99.0.2")
-	for _, dst := range []string{"0.0.0.0/0", "10.42.1.0/24", "10.0.0.0/8", "10.43.1.0/24"} {
-		f.routes = append(f.routes, route{netip.MustParsePrefix(dst), gateway})
-	}
-	if err := j.killall(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, did := range f.did {
-		if strings.HasPrefix(did, "route ") {
-			got = append(got, did)
+	for record, want := range map[string][]string{
+		`{"backend":"host-gw","network":"10.42.0.0/16"}`:                            {"route 10.42.1.0/24"},
+		`{"backend":"host-gw","network":"10.42.0.0/16","network_v6":"fd42::/56"}`:   {"route 10.42.1.0/24", "route fd42:0:0:1::/64"},
+		`{"backend":"host-gw","network":"","network_v6":"fd42::/56"}`:               {"route fd42:0:0:1::/64"},
+		`{"backend":"vxlan","network":"10.42.0.0/16","network_v6":"fd42::/56"}`:     nil,
+		`{"backend":"host-gw","network":"10.42.0.0/16","network_v6":"fd42::1/129"}`: nil,
+	} {
+		j, f, _ := scene(t)
+		write(t, j.root, "/var/lib/cleat/agent/network.json", `{"flannel":`+record+`}`)
+		for _, dst := range []string{"0.0.0.0/0", "10.42.1.0/24", "10.0.0.0/8", "10.43.1.0/24", "::/0", "fd42:0:0:1::/64", "fd42::/48", "fd43::/64"} {
+			gateway := netip.MustParseAddr("10.99.0.2")
+			if strings.Contains(dst, ":") {
+				gateway = netip.MustParseAddr("fd99::2")
+			}
+			f.routes = append(f.routes, route{netip.MustParsePrefix(dst), gateway})
 		}
-	}
-	if diff := cmp.Diff([]string{"route 10.42.1.0/24"}, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+		if err := j.killall(context.Background()); (err == nil) != !strings.Contains(record, "129") {
+			t.Errorf("%s: %v", record, err)
+		}
+		var got []string
+		for _, did := range f.did {
+			if strings.HasPrefix(did, "route ") {
+				got = append(got, did)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", record, diff)
+		}
 	}
 }

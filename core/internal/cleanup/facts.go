@@ -51,9 +51,10 @@ type network struct {
 }
 
 type flannel struct {
-	Backend string `json:"backend"`
-	Network string `json:"network"` // cluster CIDR
-	VNI     int    `json:"vni"`
+	Backend   string `json:"backend"`
+	Network   string `json:"network"`    // cluster CIDR of IPv4, "" for none
+	NetworkV6 string `json:"network_v6"` // of IPv6, "" for none
+	VNI       int    `json:"vni"`
 }
 
 // find fills in the facts. What cannot be read is reported and taken for absent.

@@ -62,10 +62,17 @@ func (j *job) removeRoutes() {
 	if f == nil || f.Backend != "host-gw" {
 		return
 	}
-	pods, err := netip.ParsePrefix(f.Network)
-	if err != nil {
-		j.fail("routes", fmt.Errorf("record of the network plan: network %q: %w", f.Network, err))
-		return
+	var networks []netip.Prefix
+	for _, text := range []string{f.Network, f.NetworkV6} {
+		if text == "" {
+			continue
+		}
+		pods, err := netip.ParsePrefix(text)
+		if err != nil {
+			j.fail("routes", fmt.Errorf("record of the network plan: network %q: %w", text, err))
+			return
+		}
+		networks = append(networks, pods)
 	}
 	all, err := j.host.Routes()
 	if err != nil {
@@ -75,7 +82,9 @@ func (j *job) removeRoutes() {
 	ours := make(map[string]route)
 	var names []string
 	for _, r := range all {
-		if r.Destination.IsValid() && r.Destination.Bits() > pods.Bits() && pods.Contains(r.Destination.Addr()) {
+		if slices.ContainsFunc(networks, func(pods netip.Prefix) bool {
+			return r.Destination.Bits() > pods.Bits() && pods.Contains(r.Destination.Addr())
+		}) {
 			name := fmt.Sprintf("%s via %s", r.Destination, r.Gateway)
 			ours[name], names = r, append(names, name)
 		}

@@ -38,7 +38,8 @@ type Flannel interface {
 	// Run keeps this node part of the flannel network until ctx is done. It
 	// calls ready once routes and rules are set.
 	Run(ctx context.Context, plan hostabi.FlannelPlan, ready func()) error
-	// Clean removes the packet filter rules that Run with this plan left.
+	// Clean removes the packet filter rules that Run with this plan left, and routes
+	// that do not go with a link of its own.
 	Clean(ctx context.Context, plan hostabi.FlannelPlan) error
 }
 

@@ -11,14 +11,18 @@ import (
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// Clean removes the packet filter rules that Run with this plan left. The
-// library's own clean-up looks for a chain in the wrong table and leaves the
-// jumps, so that the chains cannot be deleted.
+// Clean removes the packet filter rules that Run with this plan left, and with host-gw
+// the routes to other nodes. The library's own clean-up looks for a chain in the wrong
+// table and leaves the jumps, so that the chains cannot be deleted.
 func Clean(ctx context.Context, plan hostabi.FlannelPlan) error {
-	if plan.NFTables {
-		return cleanNFTables(ctx)
+	var err error
+	if plan.Backend == hostabi.FlannelHostGW {
+		err = cleanGateways(plan)
 	}
-	return cleanIPTables()
+	if plan.NFTables {
+		return errors.Join(err, cleanNFTables(ctx))
+	}
+	return errors.Join(err, cleanIPTables())
 }
 
 func cleanNFTables(ctx context.Context) error {

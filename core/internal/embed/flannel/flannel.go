@@ -90,7 +90,7 @@ func run(ctx context.Context, client kubernetes.Interface, o Options, ready func
 	if err != nil {
 		return fmt.Errorf("flannel: %s: %w", o.Plan.Backend, err)
 	}
-	if err := nodes.sweep(o.Plan); err != nil {
+	if err := nodes.sweep(o.Plan, external.Iface.Index); err != nil {
 		o.Log.Warn("what leads to nodes that left stays", "error", err)
 	}
 
@@ -202,17 +202,15 @@ func settings(plan hostabi.FlannelPlan, mtu int) (json.RawMessage, error) {
 	return json.Marshal(map[string]any{"Type": plan.Backend, "VNI": vni(plan), "Port": plan.Port, "MTU": mtu})
 }
 
-// externalInterface finds the link that carries the traffic between nodes, by
-// name or, without one, that of the default route. For each family its address is
-// the node's if it has that, else its first.
-func externalInterface(name string, nodeIPs []net.IP, cfg *subnet.Config) (*backend.ExternalInterface, error) {
-	var link *net.Interface
-	var err error
+// externalLink finds the link that carries the traffic between nodes, by name or,
+// without one, that of the default route.
+func externalLink(name string, cfg *subnet.Config) (link *net.Interface, err error) {
 	switch {
 	case name != "":
 		if link, err = net.InterfaceByName(name); err != nil {
 			return nil, fmt.Errorf("interface %q: %w", name, err)
 		}
+		return link, nil
 	case cfg.EnableIPv4:
 		link, err = ip.GetDefaultGatewayInterface()
 	default:
@@ -220,6 +218,16 @@ func externalInterface(name string, nodeIPs []net.IP, cfg *subnet.Config) (*back
 	}
 	if err != nil {
 		return nil, fmt.Errorf("link of the default route: %w", err)
+	}
+	return link, nil
+}
+
+// externalInterface is the external link with an address of each family: the node's if
+// the link has that, else its first.
+func externalInterface(name string, nodeIPs []net.IP, cfg *subnet.Config) (*backend.ExternalInterface, error) {
+	link, err := externalLink(name, cfg)
+	if err != nil {
+		return nil, err
 	}
 	// IfaceName stays empty: with it, the vxlan backend makes a removed link
 	// again by itself, and there indexes an empty list of the addresses of a family

@@ -17,7 +17,6 @@ import (
 	"github.com/flannel-io/flannel/pkg/lease"
 	"github.com/flannel-io/flannel/pkg/subnet"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -229,95 +228,6 @@ func TestVXLAN(t *testing.T) {
 	}
 	if rules := ruleset(t, "nft", "list", "ruleset"); strings.Contains(rules, "flannel") {
 		t.Errorf("rules left: %s", rules)
-	}
-}
-
-// dual is a node of both families whose addresses and MACs end in a number.
-func dual(name string, last int) *corev1.Node {
-	n := node(name, fmt.Sprintf("10.42.%d.0/24", last), fmt.Sprintf("10.99.0.%d", last), map[string]string{
-		annotationManaged: "true", annotationBackendType: "vxlan",
-		annotationPublicIP: fmt.Sprintf("10.99.0.%d", last), annotationBackendData: fmt.Sprintf(`{"VNI":8,"VtepMAC":"02:00:00:00:04:0%d"}`, last),
-		annotationPublicIPv6: fmt.Sprintf("fd99::%d", last), annotationBackendV6Data: fmt.Sprintf(`{"VNI":8,"VtepMAC":"02:00:00:00:06:0%d"}`, last),
-	})
-	n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, fmt.Sprintf("fd42:0:0:%d::/64", last))
-	return n
-}
-
-// TestSweep: what leads to a node that left while nothing ran is taken away at the next
-// start, and what leads to those that stay is not touched.
-func TestSweep(t *testing.T) {
-	up, err := netlink.LinkByName("up0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("fd99::1"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
-	if err := netlink.AddrAdd(up, address); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netlink.AddrDel(up, address); err != nil {
-			t.Error(err)
-		}
-	})
-	plan := hostabi.FlannelPlan{Backend: hostabi.FlannelVXLAN, Network: "10.42.0.0/16", NetworkV6: "fd42::/56", Interface: "up0", VNI: 8, Port: 8473, NFTables: true}
-	// leadsTo is to which nodes the links lead: by a route, a neighbour and a forwarding entry for each family.
-	leadsTo := func(nodes ...int) func() error {
-		var want []string
-		for _, last := range nodes {
-			want = append(want, fmt.Sprintf("10.42.%d.0/24", last), fmt.Sprintf("fd42:0:0:%d::/64", last))
-			for _, family := range []int{4, 6} {
-				mac := fmt.Sprintf("02:00:00:00:%02d:%02d", family, last)
-				want = append(want, mac, mac)
-			}
-		}
-		slices.Sort(want)
-		return func() error {
-			var out string
-			for family, link := range map[string]string{"-4": "flannel.8", "-6": "flannel-v6.8"} {
-				out += ruleset(t, "ip", family, "route", "show", "dev", link) + ruleset(t, "ip", family, "neigh", "show", "dev", link) +
-					ruleset(t, "bridge", "fdb", "show", "dev", link)
-			}
-			var found []string
-			for _, word := range strings.Fields(out) {
-				if strings.HasPrefix(word, "02:") || strings.Contains(word, "42") && strings.Contains(word, "/") {
-					found = append(found, word)
-				}
-			}
-			slices.Sort(found)
-			if !slices.Equal(found, want) {
-				return fmt.Errorf("%q, want %q: %s", found, want, out)
-			}
-			return nil
-		}
-	}
-	r := start(t, plan, node("self", "", "10.99.0.1", nil), dual("stays", 2), dual("leaves", 3))
-	eventually(t, "both", leadsTo(2, 3))
-	r.stop(t)
-	if err := leadsTo(2, 3)(); err != nil {
-		t.Errorf("after it ended: %v", err)
-	}
-
-	changes, done := make(chan netlink.RouteUpdate, 100), make(chan struct{})
-	defer close(done)
-	if err := netlink.RouteSubscribe(changes, done); err != nil {
-		t.Fatal(err)
-	}
-	r = start(t, plan, node("self", "", "10.99.0.1", nil), dual("stays", 2))
-	eventually(t, "one", leadsTo(2))
-	r.stop(t)
-	for left := 0; left < 2 || len(changes) > 0; {
-		select {
-		case u := <-changes:
-			switch {
-			case u.Type != unix.RTM_DELROUTE || u.Dst == nil:
-			case u.Dst.String() == "10.42.3.0/24", u.Dst.String() == "fd42:0:0:3::/64":
-				left++
-			case u.Dst.String() == "10.42.2.0/24", u.Dst.String() == "fd42:0:0:2::/64":
-				t.Errorf("the route %s was away", u.Dst)
-			}
-		case <-time.After(15 * time.Second):
-			t.Fatalf("%d routes were seen to go", left)
-		}
 	}
 }
 

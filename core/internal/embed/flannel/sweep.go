@@ -14,34 +14,40 @@ import (
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// sweep removes from the vxlan links what leads to nodes that left while nothing ran
-// here. The links outlive the process, and the library takes away only what it sees go.
-func (m *nodes) sweep(plan hostabi.FlannelPlan) error {
-	if plan.Backend != hostabi.FlannelVXLAN {
-		return nil
-	}
+// sweep removes what leads to nodes that left while nothing ran here: routes through
+// the external link, and what is on the vxlan links. Both outlive the process, and the
+// library takes away only what it sees go.
+func (m *nodes) sweep(plan hostabi.FlannelPlan, external int) error {
 	all, err := m.lister.List(labels.Everything())
 	if err != nil {
 		return err
 	}
 	subnets, gateways, macs := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	machines := map[string]string{} // subnet -> address of its node
 	for _, node := range all {
 		l, err := m.nodeLease(node)
 		if err != nil {
 			continue // the library is not told of it either
 		}
-		keep := func(subnet *net.IPNet, data json.RawMessage) {
+		keep := func(subnet *net.IPNet, machine net.IP, data json.RawMessage) {
 			mac, _ := net.ParseMAC(storedMAC(string(data))) // the library takes no entry without one
 			subnets[subnet.String()], gateways[subnet.IP.String()], macs[mac.String()] = true, true, true
+			machines[subnet.String()] = machine.String()
 		}
 		if l.EnableIPv4 {
-			keep(l.Subnet.ToIPNet(), l.Attrs.BackendData)
+			keep(l.Subnet.ToIPNet(), l.Attrs.PublicIP.ToIP(), l.Attrs.BackendData)
 		}
 		if l.EnableIPv6 {
-			keep(l.IPv6Subnet.ToIPNet(), l.Attrs.BackendV6Data)
+			keep(l.IPv6Subnet.ToIPNet(), l.Attrs.PublicIPv6.ToIP(), l.Attrs.BackendV6Data)
 		}
 	}
-	var errs []error
+	errs := []error{sweepGateways(external, m.cfg, func(r netlink.Route) bool {
+		// An IPv6 route to a node by one link keeps the library from setting that by another.
+		return plan.Backend == hostabi.FlannelHostGW && machines[r.Dst.String()] == r.Gw.String()
+	})}
+	if plan.Backend != hostabi.FlannelVXLAN {
+		return errors.Join(errs...)
+	}
 	for _, name := range linkNames(plan) {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
