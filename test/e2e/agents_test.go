@@ -182,6 +182,27 @@ func TestAgents(t *testing.T) {
 		}
 		reachEachOther(t, n, ns, all)
 	})
+	t.Run("a node that leaves meanwhile", func(t *testing.T) {
+		for _, a := range agents {
+			a.process.Signal(t, "TERM")
+			if err := a.process.Wait(t, time.Minute); err != nil {
+				t.Error(err)
+			}
+		}
+		stays, left := n.podCIDR(t, "n1").String(), n.podCIDR(t, "n3").String()
+		n.kubectl(t, "delete", "node", "n3")
+		routes := func() string { return agents[0].Must(t, "ip", "route") }
+		if out := routes(); !strings.Contains(out, left+" via 10.99.0.33") {
+			t.Errorf("n2 has no route to n3, so this shows nothing:\n%s", out)
+		}
+		agents[0].start(t)
+		lab.Eventually(t, bootPatience, "n2 has a route to n1 alone", func() error {
+			if out := routes(); strings.Contains(out, left) || !strings.Contains(out, stays+" via "+n.Addr.String()) {
+				return errors.New(out)
+			}
+			return nil
+		})
+	})
 }
 
 // reachEachOther asks each pod from each.
