@@ -140,8 +140,9 @@ type FlannelPlan struct {
 
 // BridgePlan is what the bridge driver needs.
 type BridgePlan struct {
-	Name       string `json:"name"`    // link
-	Network    string `json:"network"` // cluster CIDR, not masqueraded inside
+	Name       string `json:"name"`                 // link
+	Network    string `json:"network"`              // IPv4 cluster CIDR, not masqueraded inside; "" where NetworkV6 is alone
+	NetworkV6  string `json:"network_v6,omitempty"` // IPv6 cluster CIDR, likewise; "" for none
 	NFTables   bool   `json:"nftables"`
 	Masquerade bool   `json:"masquerade"`
 }

@@ -55,7 +55,7 @@ func k3sGeneral() []K3sFlag {
 		{Name: "flannel-backend", Section: "Networking", Commands: Server, Standing: Differs,
 			Why: "vxlan and host-gw; none is written --cni cni-none, and wireguard-native is missing"},
 		{Name: "flannel-ipv6-masq", Section: "Networking", Commands: Server, Standing: NotYet,
-			Why: "the network plugins are IPv4 only"},
+			Why: "IPv6 is masqueraded as IPv4 is; masquerade in the network plugin's configuration turns off both"},
 		{Name: "flannel-external-ip", Section: "Networking", Commands: Server, Standing: NotYet, Why: "nodes reach each other at their --node-ip"},
 		{Name: "egress-selector-mode", Section: "Networking", Commands: Server},
 		{Name: "servicelb-namespace", Section: "Networking", Commands: Server, Standing: Never,

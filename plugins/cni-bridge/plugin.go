@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
 	"github.com/cleat-dev/cleat/pluginsdk"
@@ -46,28 +47,25 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 	decided := hostabi.CNIPlan{
 		Driver:       hostabi.CNIDriverBridge,
 		ConflistName: "10-bridge.conflist",
-		Sysctls:      cni.Sysctls(),
-		RemoveLinks:  []string{"flannel.1"}, // of cni-flannel
+		RemoveLinks:  []string{"flannel.1", "flannel-v6.1"}, // of cni-flannel
 	}
 	nftables, err := cni.UseNFTables(req.ProxyMode)
 	if err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	network, err := cni.IPv4("cluster-cidr", req.ClusterCIDRs)
+	networks, pods, err := cni.Ranges(req)
 	if err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	pods, err := cni.PodCIDR(req.Node)
-	if err != nil {
+	decided.Sysctls = cni.Sysctls(networks, req.Node.Interface)
+	if decided.MTU, err = cni.MTU(p.config.MTU, req.Node, 0, networks); err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	if decided.MTU, err = cni.MTU(p.config.MTU, req.Node, 0); err != nil {
-		return hostabi.CNIPlan{}, err
-	}
-	decided.Description = fmt.Sprintf("bridge %s for %s, on this node only: pods of other nodes are out of reach", bridge, pods)
+	decided.Description = fmt.Sprintf("bridge %s for %s, on this node only: pods of other nodes are out of reach", bridge, strings.Join(pods.List(), " and "))
 	decided.Bridge = &hostabi.BridgePlan{
 		Name:       bridge,
-		Network:    network,
+		Network:    networks.V4,
+		NetworkV6:  networks.V6,
 		NFTables:   nftables,
 		Masquerade: p.config.Masquerade,
 	}
@@ -76,8 +74,8 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		Name:      "cbr0",
 		Bridge:    bridge,
 		MTU:       decided.MTU,
-		PodCIDRs:  []string{pods},
-		Routes:    []string{network},
+		PodCIDRs:  pods.List(),
+		Routes:    networks.List(),
 		ProxyMode: req.ProxyMode,
 	}.Conflist()
 	return decided, err

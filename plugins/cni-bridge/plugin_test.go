@@ -27,6 +27,11 @@ func request(change func(*hostabi.CNIRequest)) hostabi.CNIRequest {
 	return req
 }
 
+func dualStack(r *hostabi.CNIRequest) {
+	r.ClusterCIDRs, r.ServiceCIDRs = []string{"10.42.0.0/16", "fd42::/56"}, []string{"10.43.0.0/16", "fd43::/112"}
+	r.Node.Addresses, r.Node.PodCIDRs = []string{"192.0.2.10", "fd99::1"}, []string{"10.42.0.0/24", "fd42::/64"}
+}
+
 func TestPlans(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -36,6 +41,11 @@ func TestPlans(t *testing.T) {
 		{"default", nil, func(*hostabi.CNIRequest) {}},
 		{"without-policy", nil, func(r *hostabi.CNIRequest) { r.NetworkPolicy = false }},
 		{"iptables", nil, func(r *hostabi.CNIRequest) { r.ProxyMode = "iptables" }},
+		{"dual-stack", nil, dualStack},
+		{"ipv6", nil, func(r *hostabi.CNIRequest) {
+			r.ClusterCIDRs, r.ServiceCIDRs = []string{"fd42::/56"}, []string{"fd43::/112"}
+			r.Node.Addresses, r.Node.PodCIDRs = []string{"fd99::1"}, []string{"fd42::/64"}
+		}},
 		{"configured", map[string]any{"mtu": 1400, "masquerade": false}, func(*hostabi.CNIRequest) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -56,7 +66,8 @@ func TestRefuses(t *testing.T) {
 		{func(r *hostabi.CNIRequest) { r.ProxyMode = "" }, `proxy mode "" is unknown; use nftables or iptables`},
 		{func(r *hostabi.CNIRequest) { r.ClusterCIDRs = nil }, "cluster-cidr is empty"},
 		{func(r *hostabi.CNIRequest) { r.Node.PodCIDRs = nil }, `node "node-1" has no pod CIDR yet`},
-		{func(r *hostabi.CNIRequest) { r.Node.PodCIDRs = []string{"fd00::/64"} }, "is not IPv4"},
+		{func(r *hostabi.CNIRequest) { r.Node.PodCIDRs = []string{"fd42::/64"} }, "pod CIDRs fd42::/64, of other families"},
+		{func(r *hostabi.CNIRequest) { dualStack(r); r.Node.MTU = 1200 }, "mtu 1200 is too small for IPv6"},
 	} {
 		_, claimed, err := plugintest.New(t, manifest, nil).CNI(request(tt.change))
 		if err == nil || claimed || !strings.Contains(err.Error(), tt.why) {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/cleat-dev/cleat/hostabi"
@@ -37,7 +36,6 @@ const (
 	bridge          = "cni0"
 	vxlanOverhead   = 50 // bytes of the outer headers over IPv4
 	vxlanOverheadV6 = 70 // over IPv6
-	leastMTUV6      = 1280
 	maxVNI          = 1<<24 - 1
 )
 
@@ -67,7 +65,6 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 		Driver:       hostabi.CNIDriverFlannel,
 		ConflistName: "10-flannel.conflist",
 		Flannel:      &flannel,
-		Sysctls:      cni.Sysctls(),
 	}
 	overhead := 0
 	switch req.FlannelBackend {
@@ -85,33 +82,17 @@ func (p *plugin) plan(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
 	if flannel.NFTables, err = cni.UseNFTables(req.ProxyMode); err != nil {
 		return hostabi.CNIPlan{}, err
 	}
-	networks, err := cni.ParseNetworks("cluster-cidr", req.ClusterCIDRs)
+	networks, pods, err := cni.Ranges(req)
 	if err != nil {
 		return hostabi.CNIPlan{}, err
 	}
 	flannel.Network, flannel.NetworkV6 = networks.V4, networks.V6
-	if len(req.Node.PodCIDRs) == 0 {
-		return hostabi.CNIPlan{}, fmt.Errorf("node %q has no pod CIDR yet; ask again when the controller manager has assigned one", req.Node.Name)
+	decided.Sysctls = cni.Sysctls(networks, req.Node.Interface)
+	if networks.V6 != "" && req.FlannelBackend == hostabi.FlannelVXLAN {
+		overhead = vxlanOverheadV6
 	}
-	pods, err := cni.ParseNetworks("pod CIDRs of node "+req.Node.Name, req.Node.PodCIDRs)
-	if err != nil {
+	if decided.MTU, err = cni.MTU(p.config.MTU, req.Node, overhead, networks); err != nil {
 		return hostabi.CNIPlan{}, err
-	}
-	if (pods.V4 == "") != (networks.V4 == "") || (pods.V6 == "") != (networks.V6 == "") {
-		return hostabi.CNIPlan{}, fmt.Errorf("node %q has the pod CIDRs %s, of other families than cluster-cidr %s; delete the Node and let it join again",
-			req.Node.Name, strings.Join(req.Node.PodCIDRs, ","), strings.Join(req.ClusterCIDRs, ","))
-	}
-	if networks.V6 != "" {
-		maps.Copy(decided.Sysctls, cni.SysctlsV6(req.Node.Interface))
-		if req.FlannelBackend == hostabi.FlannelVXLAN {
-			overhead = vxlanOverheadV6
-		}
-	}
-	if decided.MTU, err = cni.MTU(p.config.MTU, req.Node, overhead); err != nil {
-		return hostabi.CNIPlan{}, err
-	}
-	if networks.V6 != "" && decided.MTU < leastMTUV6 {
-		return hostabi.CNIPlan{}, fmt.Errorf("mtu %d is too small for IPv6; use %d or more", decided.MTU, leastMTUV6)
 	}
 	decided.Description = fmt.Sprintf("flannel %s for %s, pods of this node in %s", flannel.Backend, strings.Join(networks.List(), " and "), strings.Join(pods.List(), " and "))
 	decided.NetworkPolicy = cni.NetworkPolicy(req, bridge)

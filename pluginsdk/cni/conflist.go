@@ -67,11 +67,22 @@ func (n BridgeNetwork) Conflist() (json.RawMessage, error) {
 
 // Sysctls returns the settings a node needs that routes between its pods and
 // the network, and whose service rules must see traffic that stays on a bridge.
-func Sysctls() map[string]string {
-	return map[string]string{
+// link is that of the node: one that routes IPv6 no longer takes its own routes from
+// router advertisements, unless its link is told to.
+func Sysctls(networks Networks, link string) map[string]string {
+	settings := map[string]string{
 		"net.ipv4.ip_forward":                "1",
 		"net.bridge.bridge-nf-call-iptables": "1",
 	}
+	if networks.V6 == "" {
+		return settings
+	}
+	settings["net.ipv6.conf.all.forwarding"] = "1"
+	settings["net.bridge.bridge-nf-call-ip6tables"] = "1"
+	if link != "" && !strings.Contains(link, ".") { // a dot ends a part of the name
+		settings["net.ipv6.conf."+link+".accept_ra"] = "2"
+	}
+	return settings
 }
 
 // NetworkPolicy returns the plan for NetworkPolicies with the core's own driver,
@@ -81,19 +92,6 @@ func NetworkPolicy(req hostabi.CNIRequest, bridge string) *hostabi.NetworkPolicy
 		return nil
 	}
 	return &hostabi.NetworkPolicyPlan{Driver: hostabi.PolicyDriverNFTables, Bridge: bridge}
-}
-
-// SysctlsV6 returns what Sysctls does for IPv6. A node that routes no longer takes
-// its own routes from router advertisements, unless its link is told to.
-func SysctlsV6(link string) map[string]string {
-	settings := map[string]string{
-		"net.ipv6.conf.all.forwarding":        "1",
-		"net.bridge.bridge-nf-call-ip6tables": "1",
-	}
-	if link != "" && !strings.Contains(link, ".") { // a dot ends a part of the name
-		settings["net.ipv6.conf."+link+".accept_ra"] = "2"
-	}
-	return settings
 }
 
 // Networks are ranges of addresses by family, "" where there is none.
@@ -134,30 +132,23 @@ func (n Networks) List() []string {
 	return list
 }
 
-// IPv4 checks that a list of CIDRs from the request has an IPv4 one and no
-// other family, and returns the first. field names the list in the error.
-func IPv4(field string, cidrs []string) (string, error) {
-	if len(cidrs) == 0 {
-		return "", fmt.Errorf("%s is empty, want an IPv4 CIDR", field)
+// Ranges returns the ranges of all pods of the cluster and of those of the request's node,
+// which have the same families.
+func Ranges(req hostabi.CNIRequest) (cluster, node Networks, err error) {
+	if cluster, err = ParseNetworks("cluster-cidr", req.ClusterCIDRs); err != nil {
+		return Networks{}, Networks{}, err
 	}
-	for _, cidr := range cidrs {
-		prefix, err := netip.ParsePrefix(cidr)
-		if err != nil {
-			return "", fmt.Errorf("%s: %q is not a CIDR", field, cidr)
-		}
-		if !prefix.Addr().Is4() {
-			return "", fmt.Errorf("%s: %q is not IPv4, which is all this plugin connects", field, cidr)
-		}
+	if len(req.Node.PodCIDRs) == 0 {
+		return Networks{}, Networks{}, fmt.Errorf("node %q has no pod CIDR yet; ask again when the controller manager has assigned one", req.Node.Name)
 	}
-	return cidrs[0], nil
-}
-
-// PodCIDR returns the IPv4 range of the node's pods.
-func PodCIDR(node hostabi.CNINode) (string, error) {
-	if len(node.PodCIDRs) == 0 {
-		return "", fmt.Errorf("node %q has no pod CIDR yet; ask again when the controller manager has assigned one", node.Name)
+	if node, err = ParseNetworks("pod CIDRs of node "+req.Node.Name, req.Node.PodCIDRs); err != nil {
+		return Networks{}, Networks{}, err
 	}
-	return IPv4("pod CIDRs of node "+node.Name, node.PodCIDRs)
+	if (node.V4 == "") != (cluster.V4 == "") || (node.V6 == "") != (cluster.V6 == "") {
+		return Networks{}, Networks{}, fmt.Errorf("node %q has the pod CIDRs %s, of other families than cluster-cidr %s; delete the Node and let it join again",
+			req.Node.Name, strings.Join(req.Node.PodCIDRs, ","), strings.Join(req.ClusterCIDRs, ","))
+	}
+	return cluster, node, nil
 }
 
 // UseNFTables tells from the request whether rules go to nftables or iptables.
@@ -172,8 +163,9 @@ func UseNFTables(proxyMode string) (bool, error) {
 }
 
 // MTU returns the MTU of pod links: the wanted one, or else that of the node's
-// link less overhead. An unknown node link counts as 1500 bytes.
-func MTU(wanted int, node hostabi.CNINode, overhead int) (int, error) {
+// link less overhead. An unknown node link counts as 1500 bytes. It is an error if
+// it is too small for the families of the networks.
+func MTU(wanted int, node hostabi.CNINode, overhead int, networks Networks) (int, error) {
 	link := node.MTU
 	if link == 0 {
 		link = 1500
@@ -185,8 +177,12 @@ func MTU(wanted int, node hostabi.CNINode, overhead int) (int, error) {
 		return 0, fmt.Errorf("mtu %d does not fit: link %q takes %d bytes and the overlay %d of them; use at most %d",
 			wanted, node.Interface, link, overhead, most)
 	}
-	if wanted < 576 {
-		return 0, fmt.Errorf("mtu %d is too small for IPv4; use 576 or more", wanted)
+	family, least := "IPv4", 576
+	if networks.V6 != "" {
+		family, least = "IPv6", 1280
+	}
+	if wanted < least {
+		return 0, fmt.Errorf("mtu %d is too small for %s; use %d or more", wanted, family, least)
 	}
 	return wanted, nil
 }

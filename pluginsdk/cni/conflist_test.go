@@ -23,19 +23,23 @@ func TestConflist(t *testing.T) {
 }
 
 func TestMTU(t *testing.T) {
+	v4, both := cni.Networks{V4: "10.42.0.0/16"}, cni.Networks{V4: "10.42.0.0/16", V6: "fd42::/56"}
 	for _, tt := range []struct {
 		wanted, link, overhead, mtu int
+		networks                    cni.Networks
 		why                         string
 	}{
-		{0, 1500, 50, 1450, ""},
-		{0, 0, 50, 1450, ""},
-		{1400, 1500, 50, 1400, ""},
-		{1450, 1500, 50, 1450, ""},
-		{1451, 1500, 50, 0, "use at most 1450"},
-		{100, 1500, 0, 0, "too small"},
-		{0, 500, 0, 0, "too small"},
+		{0, 1500, 50, 1450, v4, ""},
+		{0, 0, 50, 1450, v4, ""},
+		{1400, 1500, 50, 1400, v4, ""},
+		{1450, 1500, 50, 1450, v4, ""},
+		{1451, 1500, 50, 0, v4, "use at most 1450"},
+		{100, 1500, 0, 0, v4, "too small"},
+		{0, 500, 0, 0, v4, "too small for IPv4"},
+		{1280, 1500, 70, 1280, both, ""},
+		{0, 1300, 70, 0, both, "mtu 1230 is too small for IPv6; use 1280 or more"},
 	} {
-		got, err := cni.MTU(tt.wanted, hostabi.CNINode{Interface: "eth0", MTU: tt.link}, tt.overhead)
+		got, err := cni.MTU(tt.wanted, hostabi.CNINode{Interface: "eth0", MTU: tt.link}, tt.overhead, tt.networks)
 		if got != tt.mtu || (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%+v: got %d, %v", tt, got, err)
 		}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -68,18 +69,19 @@ func TestVariations(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		args []string
-		test func(*testing.T, *node)
+		test func(*testing.T, *cluster)
 	}{
-		{"bridge", []string{"--cni", "cni-bridge"}, func(t *testing.T, n *node) {
-			if out, err := n.Run("ip", "link", "show", "type", "vxlan"); err != nil || out != "" {
+		{"bridge", []string{"--cni", "cni-bridge", "--cluster-cidr", "10.42.0.0/16,fd42::/56", "--service-cidr", "10.43.0.0/16,fd43::/112"}, func(t *testing.T, c *cluster) {
+			if out, err := c.Run("ip", "link", "show", "type", "vxlan"); err != nil || out != "" {
 				t.Errorf("the bridge plugin made an overlay: %s%v", out, err)
 			}
+			testBridgeFamilies(t, c.node, c.client, [2]netip.Addr{c.Addr, c.client.Addr}, [2]netip.Addr{c.Addr6, c.client.Addr6})
 		}},
-		{"hostgw-iptables", []string{"--flannel-backend", "host-gw", "--kube-proxy-arg", "proxy-mode=iptables"}, func(t *testing.T, n *node) {
-			if out, err := n.Run("ip", "link", "show", "type", "vxlan"); err != nil || out != "" {
+		{"hostgw-iptables", []string{"--flannel-backend", "host-gw", "--kube-proxy-arg", "proxy-mode=iptables"}, func(t *testing.T, c *cluster) {
+			if out, err := c.Run("ip", "link", "show", "type", "vxlan"); err != nil || out != "" {
 				t.Errorf("host-gw made an overlay: %s%v", out, err)
 			}
-			if rules := n.Must(t, "iptables-save", "-t", "nat"); !strings.Contains(rules, "KUBE-SERVICES") {
+			if rules := c.Must(t, "iptables-save", "-t", "nat"); !strings.Contains(rules, "KUBE-SERVICES") {
 				t.Errorf("no services in iptables:\n%s", rules)
 			}
 		}},
@@ -92,7 +94,7 @@ func TestVariations(t *testing.T) {
 			testServices(t, c)
 			testDNS(t, c)
 			testHostPort(t, c)
-			tc.test(t, n)
+			tc.test(t, c)
 		})
 	}
 }

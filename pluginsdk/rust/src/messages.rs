@@ -196,8 +196,10 @@ message! {
     pub struct BridgePlan {
         /// link
         pub name: String;
-        /// cluster CIDR, not masqueraded inside
+        /// IPv4 cluster CIDR, not masqueraded inside; "" where `network_v6` is alone
         pub network: String;
+        /// IPv6 cluster CIDR, likewise; "" for none
+        pub network_v6: String, omit_empty;
         pub nftables: bool;
         pub masquerade: bool;
     }

@@ -220,25 +220,36 @@ func (x *executor) masquerade(ctx context.Context, plan hostabi.CNIPlan, request
 	if kind == "" {
 		return nil
 	}
-	network, err := netip.ParsePrefix(plan.Bridge.Network)
-	if err != nil {
-		return fmt.Errorf("bridge.network: %w", err)
-	}
-	rules := masquerade{Kind: kind, Network: network.Masked()}
-	for _, text := range request.Node.PodCIDRs {
-		pods, err := netip.ParsePrefix(text)
+	var all []masquerade // one of each family
+	for _, text := range []string{plan.Bridge.Network, plan.Bridge.NetworkV6} {
+		if text == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
 		if err != nil {
-			return fmt.Errorf("pod CIDR %q: %w", text, err)
+			return fmt.Errorf("bridge: network %q: %w", text, err)
 		}
-		if pods.Addr().Is4() == network.Addr().Is4() {
-			rules.Pods = append(rules.Pods, pods.Masked())
+		rules := masquerade{Kind: kind, Network: network.Masked()}
+		for _, text := range request.Node.PodCIDRs {
+			pods, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("pod CIDR %q: %w", text, err)
+			}
+			if pods.Addr().Is4() == network.Addr().Is4() {
+				rules.Pods = append(rules.Pods, pods.Masked())
+			}
 		}
-	}
-	if len(rules.Pods) == 0 {
-		return fmt.Errorf("the node has no pod CIDR of the family of %s", network)
+		if len(rules.Pods) == 0 {
+			return fmt.Errorf("the node has no pod CIDR of the family of %s", network)
+		}
+		all = append(all, rules)
 	}
 	x.state.Masquerade = kind
-	if err := errors.Join(x.state.save(), x.host.Masquerade(ctx, rules)); err != nil {
+	err := x.state.save()
+	for _, rules := range all {
+		err = errors.Join(err, x.host.Masquerade(ctx, rules))
+	}
+	if err != nil {
 		return fmt.Errorf("masquerade with %s: %w", kind, err)
 	}
 	return nil

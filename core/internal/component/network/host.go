@@ -26,7 +26,7 @@ type host interface {
 	// RemoveLink removes a vxlan or bridge link and reports whether there was
 	// one. errLinkInUse: something is attached to it. Other kinds are refused.
 	RemoveLink(name string) (removed bool, err error)
-	// Masquerade sets these rules and no others of ours.
+	// Masquerade sets these rules and no others of ours of their family.
 	Masquerade(ctx context.Context, m masquerade) error
 	// Unmasquerade removes our rules of a kind.
 	Unmasquerade(ctx context.Context, kind string) error

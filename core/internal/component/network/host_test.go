@@ -67,6 +67,16 @@ func TestMasqueradeRules(t *testing.T) {
 				"-j CLEAT-FORWARD",
 			},
 		},
+		{
+			hostabi.ProxyModeIPTables, "fd00:42::/48", prefixes("fd00:42::/64"), prefixes("fd00:42:0:3::/64"),
+			[]string{"ip6tables-save"},
+			[]string{
+				"-A CLEAT-POSTROUTING -s fd00:42:0:3::/64 -d fd00:42::/48 -j RETURN",
+				"-A CLEAT-POSTROUTING -s fd00:42:0:3::/64 -j MASQUERADE --random-fully",
+				"-A CLEAT-FORWARD -d fd00:42:0:3::/64 -j ACCEPT",
+				"-j CLEAT-FORWARD",
+			},
+		},
 	} {
 		t.Run(tc.kind+" "+tc.network, func(t *testing.T) {
 			for _, pods := range [][]netip.Prefix{tc.first, tc.second, tc.second} {

@@ -290,6 +290,15 @@ func TestPlansFollowEachOther(t *testing.T) {
 	}
 	f.stop()
 
+	f.start(func(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
+		plan, err := bridgePlan(req)
+		plan.Bridge.NetworkV6 = "fd00:42::/48"
+		return plan, err
+	})
+	f.waitReady()
+	f.expect("unlink flannel.1", "masquerade iptables 10.42.0.0/16 [10.42.0.0/24]", "masquerade iptables fd00:42::/48 [fd00:42::/64]")
+	f.stop()
+
 	f.start(nonePlan)
 	f.waitReady()
 	f.expect("unmasquerade iptables")

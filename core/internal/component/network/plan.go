@@ -110,11 +110,8 @@ func checkFlannel(f *hostabi.FlannelPlan) error {
 	if f.Backend != hostabi.FlannelVXLAN && f.Backend != hostabi.FlannelHostGW {
 		return fmt.Errorf("flannel.backend: %q is none of %s, %s", f.Backend, hostabi.FlannelVXLAN, hostabi.FlannelHostGW)
 	}
-	if prefix, err := netip.ParsePrefix(f.Network); (f.Network != "" || f.NetworkV6 == "") && (err != nil || !prefix.Addr().Is4()) {
-		return fmt.Errorf("flannel.network: %q is no IPv4 CIDR", f.Network)
-	}
-	if prefix, err := netip.ParsePrefix(f.NetworkV6); f.NetworkV6 != "" && (err != nil || !prefix.Addr().Is6() || prefix.Addr().Is4In6()) {
-		return fmt.Errorf("flannel.network_v6: %q is no IPv6 CIDR", f.NetworkV6)
+	if err := checkNetworks("flannel", f.Network, f.NetworkV6); err != nil {
+		return err
 	}
 	if f.Interface != "" && !validLink(f.Interface) {
 		return fmt.Errorf("flannel.interface: %q is no link name", f.Interface)
@@ -135,8 +132,19 @@ func checkBridge(b *hostabi.BridgePlan) error {
 	if !validLink(b.Name) {
 		return fmt.Errorf("bridge.name: %q is no link name", b.Name)
 	}
-	if _, err := netip.ParsePrefix(b.Network); err != nil {
-		return fmt.Errorf("bridge.network: %q is no CIDR", b.Network)
+	if _, err := netip.ParsePrefix(b.Network); err == nil && b.NetworkV6 == "" {
+		return nil // of either family, as before there was network_v6
+	}
+	return checkNetworks("bridge", b.Network, b.NetworkV6)
+}
+
+// checkNetworks wants the network of one family or one of each.
+func checkNetworks(field, v4, v6 string) error {
+	if prefix, err := netip.ParsePrefix(v4); (v4 != "" || v6 == "") && (err != nil || !prefix.Addr().Is4()) {
+		return fmt.Errorf("%s.network: %q is no IPv4 CIDR", field, v4)
+	}
+	if prefix, err := netip.ParsePrefix(v6); v6 != "" && (err != nil || !prefix.Addr().Is6() || prefix.Addr().Is4In6()) {
+		return fmt.Errorf("%s.network_v6: %q is no IPv6 CIDR", field, v6)
 	}
 	return nil
 }

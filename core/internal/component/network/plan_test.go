@@ -31,6 +31,9 @@ func TestCheckPlanRefuses(t *testing.T) {
 		{"bridge: missing", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge}},
 		{"bridge.name", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "../x", Network: "10.0.0.0/8"}}},
 		{"bridge.network", hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "x"}}},
+		{`bridge.network: "fd00::/8"`, hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "x", Network: "fd00::/8", NetworkV6: "fd42::/56"}}},
+		{`bridge.network_v6: "10.0.0.0/8"`, hostabi.CNIPlan{Driver: hostabi.CNIDriverBridge, Bridge: &hostabi.BridgePlan{Name: "x", NetworkV6: "10.0.0.0/8"}}},
+		{`flannel.network_v6: "10.0.0.0/8"`, flannel(hostabi.FlannelPlan{Backend: "vxlan", NetworkV6: "10.0.0.0/8"})},
 		{"network_policy.driver", with(func(p *hostabi.CNIPlan) { p.NetworkPolicy = &hostabi.NetworkPolicyPlan{Driver: "iptables"} })},
 		{"network_policy.bridge", with(func(p *hostabi.CNIPlan) {
 			p.NetworkPolicy = &hostabi.NetworkPolicyPlan{Driver: "nftables", Bridge: `cni0" accept`}
