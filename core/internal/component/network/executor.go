@@ -114,7 +114,7 @@ func (x *executor) ruleFactsChanged(request hostabi.CNIRequest) bool {
 // left behind and the new one does not use.
 func (x *executor) leave(ctx context.Context, plan hostabi.CNIPlan) error {
 	var errs []error
-	if old := x.state.Flannel; old != nil && (plan.Flannel == nil || plan.Driver != hostabi.CNIDriverFlannel || plan.Flannel.NFTables != old.NFTables) {
+	if old := x.state.Flannel; old != nil && (plan.Flannel == nil || plan.Driver != hostabi.CNIDriverFlannel || *plan.Flannel != *old) {
 		if err := x.flannel.Clean(ctx, *old); err != nil {
 			errs = append(errs, fmt.Errorf("rules of flannel: %w", err))
 		} else {

@@ -282,9 +282,18 @@ func TestPlansFollowEachOther(t *testing.T) {
 	f.stop()
 	f.expect("sysctl net.ipv4.ip_forward=1", "flannel vxlan", "stopped vxlan")
 
+	f.start(func(req hostabi.CNIRequest) (hostabi.CNIPlan, error) {
+		plan, err := flannelPlan(req)
+		plan.Flannel.Backend = "host-gw"
+		return plan, err
+	})
+	f.waitReady()
+	f.stop()
+	f.expect("clean vxlan", "sysctl net.ipv4.ip_forward=1", "flannel host-gw", "stopped host-gw")
+
 	f.start(bridgePlan)
 	f.waitReady()
-	f.expect("clean vxlan", "unlink flannel.1", "masquerade iptables 10.42.0.0/16 [10.42.0.0/24]")
+	f.expect("clean host-gw", "unlink flannel.1", "masquerade iptables 10.42.0.0/16 [10.42.0.0/24]")
 	if got := f.files(); !slices.Equal(got, []string{"10-b.conflist"}) {
 		t.Errorf("bridge: %q", got)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
-// sweep removes what leads to nodes that left while nothing ran here: routes through
-// the external link, and what is on the vxlan links. Both outlive the process, and the
+// sweep removes what leads to nodes that left while nothing ran here: from the vxlan
+// links, or of the routes through the external one. They outlive the process, and the
 // library takes away only what it sees go.
 func (m *nodes) sweep(plan hostabi.FlannelPlan, external int) error {
 	all, err := m.lister.List(labels.Everything())
@@ -41,13 +41,10 @@ func (m *nodes) sweep(plan hostabi.FlannelPlan, external int) error {
 			keep(l.IPv6Subnet.ToIPNet(), l.Attrs.PublicIPv6.ToIP(), l.Attrs.BackendV6Data)
 		}
 	}
-	errs := []error{sweepGateways(external, m.cfg, func(r netlink.Route) bool {
-		// An IPv6 route to a node by one link keeps the library from setting that by another.
-		return plan.Backend == hostabi.FlannelHostGW && machines[r.Dst.String()] == r.Gw.String()
-	})}
-	if plan.Backend != hostabi.FlannelVXLAN {
-		return errors.Join(errs...)
+	if plan.Backend == hostabi.FlannelHostGW {
+		return sweepGateways(external, m.cfg, func(r netlink.Route) bool { return machines[r.Dst.String()] == r.Gw.String() })
 	}
+	var errs []error
 	for _, name := range linkNames(plan) {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
