@@ -177,7 +177,7 @@ func testDNS(t *testing.T, c *cluster) {
 		{"full name", inShell("nslookup", "kubernetes.default.svc.cluster.local"), []string{kubernetes}},
 		{"headless service", inShell("nslookup", "headless.web.svc.cluster.local"), c.web.ips},
 		// These two go through the search list of the pod's resolv.conf.
-		{"short name", inShell("sh", "-c", "ping -c 1 -w 2 kubernetes.default; true"), []string{"(" + kubernetes + ")"}},
+		{"short name", inShell("sh", "-c", "ping -c 1 -W 1 kubernetes.default; true"), []string{"(" + kubernetes + ")"}},
 		{"service in the same namespace", inShell("wget", "-q", "-O", "-", "http://web"), []string{"web-"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
