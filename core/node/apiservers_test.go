@@ -50,6 +50,9 @@ func TestFollowAPIServers(t *testing.T) {
 			if err != nil {
 				servers = []string{"an error"}
 			}
+			if slices.Contains(servers, "192.0.2.9:6443") {
+				t.Error("endpoints of another service are taken for servers")
+			}
 			select {
 			case lists <- servers:
 			case <-ctx.Done():
