@@ -137,7 +137,7 @@ func networkOptions() []Option {
 			field: text(func(o *Options) *string { return &o.FlannelIface })},
 
 		{Name: "egress-selector-mode", Group: groupNetwork, Value: "MODE", Default: EgressAgent, Commands: Server, Agree: Common,
-			Help:  "What the API server reaches through the tunnels that agents open to it: agent (kubelets), pod or cluster (pods too), or disabled. With pod an agent lets it reach only pods of its own; with cluster any port of the agent, and all of --cluster-cidr.",
+			Help:  "What the API server reaches through the tunnels that agents, and other servers' nodes, open to it: agent (kubelets), pod or cluster (pods too), or disabled. With pod a node lets it reach only pods of its own; with cluster any port of the node, and all of --cluster-cidr.",
 			field: text(func(o *Options) *string { return &o.EgressSelectorMode })},
 
 		{Name: "datastore-endpoint", Group: groupDatastore, Value: "URL", Found: "SQLite in the data directory", Secret: true, Commands: Server,

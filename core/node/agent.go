@@ -59,7 +59,7 @@ func newAgent(cfg *config.Config, started time.Time, logger *slog.Logger) (*kern
 		}
 		return urls, changed
 	}
-	tunnels, err := newAgentTunnel(cfg, data, joined, servers, logger)
+	tunnels, err := newNodeTunnel(cfg, data, joined, servers, logger)
 	if err != nil {
 		return nil, nil, err
 	}

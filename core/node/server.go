@@ -97,7 +97,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		BootstrapToken: bootstrapTokens(files.Supervisor),
 		Store:          func() (supervisor.Store, error) { return etcdstore.New(datastore.Endpoint) },
 		Servers:        apiServers(files.Deployer),
-		Units:          k.Status,
+		Units:          ofThisMachine(k.Status),
 		Page:           page,
 		Tunnel:         tunnels.serve,
 
@@ -105,7 +105,7 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 	})
 	supervisorUnit := k.Add("supervisor", super, pkiUnit)
 
-	api, err := newAPIServer(cfg, data, files, host, store, super, tunnels.egress, k.Status)
+	api, err := newAPIServer(cfg, data, files, host, store, super, tunnels.egress, ofThisMachine(k.Status))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,8 +166,16 @@ func newServer(cfg *config.Config, started time.Time, logger *slog.Logger) (*ker
 		PasswordFile: paths.NodePassword,
 	})
 	all.serve = append(all.serve, serveRotation(keys.Rotate, joined.Rotate))
+	joinUnit := k.Add("join", joined, supervisorUnit)
+	if tunnels.unit != nil {
+		others, err := newPeers(cfg, data, joined, store, files.Deployer, logger)
+		if err != nil {
+			return nil, nil, err
+		}
+		k.Add(unitPeers, others, apiserverUnit, joinUnit)
+	}
 	return k, all, addNode(k, cfg, data, logger, nodeNeeds{
-		join: joined, joinUnit: k.Add("join", joined, supervisorUnit),
+		join: joined, joinUnit: joinUnit,
 		cni: host, plugins: pluginsUnit,
 		deploy: func(_ context.Context, manifests []hostabi.PlanManifest) error {
 			return deploy.SetPlanManifests(manifests)

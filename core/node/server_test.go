@@ -93,6 +93,8 @@ func TestBootOrder(t *testing.T) {
 		{"network", "join", "it may read the Node from then on"},
 		{"network", "plugins", "a plugin decides what it is"},
 		{"kubeproxy", "join", ""},
+		{"peers", "join", "it shows the node's certificate"},
+		{"peers", "apiserver", "that tells which servers there are"},
 	} {
 		if !slices.Contains(needs[tt.unit], tt.need) {
 			t.Errorf("%s does not wait for %s: %s", tt.unit, tt.need, tt.why)
@@ -143,12 +145,12 @@ func TestBootOrderOfAnAgent(t *testing.T) {
 func TestDisabledUnits(t *testing.T) {
 	all := units(graphOf(t, nil))
 	for flag, without := range map[string][]string{
-		"disable-agent":            {"containerd", "images", "join", "kubelet", "kubeproxy", "network", "nodefacts", "noderole"},
+		"disable-agent":            {"containerd", "images", "join", "kubelet", "kubeproxy", "network", "nodefacts", "noderole", "peers"},
 		"disable-scheduler":        {"scheduler"},
 		"disable-cloud-controller": {"cloudcontroller"},
 		"disable-kube-proxy":       {"kubeproxy"},
 
-		"egress-selector-mode=disabled": {"tunnel"},
+		"egress-selector-mode=disabled": {"peers", "tunnel"},
 	} {
 		flag, value, ok := strings.Cut(flag, "=")
 		if !ok {

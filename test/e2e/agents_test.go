@@ -231,7 +231,7 @@ spec:
   containers:
   - name: main
     image: %[2]s
-    command: [sh, -c, "mkdir /www && hostname > /www/index.html && exec httpd -f -p 8080 -h /www"]
+    command: [sh, -c, "echo hello from $(hostname); mkdir /www && hostname > /www/index.html && exec httpd -f -p 8080 -h /www"]
 ---
 `, name, image)
 	}

@@ -68,10 +68,15 @@ func TestPostgreSQL(t *testing.T) {
 	if _, err := db.query("postgres", "create database cleat"); err != nil {
 		t.Fatal(err)
 	}
-	one := newDatabaseNode(t, l, db, "one", "the-right-token")
+	one, two := newDatabaseNode(t, l, db, "one", "the-right-token"), newDatabaseNode(t, l, db, "two", "the-right-token")
+	one.args = []string{"--egress-selector-mode", "pod"}
+	two.args = one.args
 	t.Logf("on PostgreSQL: Ready after %.1f s", one.serve(t))
 	one.kubectl(t, "create", "configmap", "from-one", "--from-literal=value=kept")
 	one.stop(t)
+	if lines := append(one.said(t, "no tunnel"), one.said(t, "tunnel")...); len(lines) > 0 {
+		t.Errorf("a server that is alone looks for others: %v", lines)
+	}
 
 	rows := func() string {
 		t.Helper()
@@ -107,7 +112,6 @@ func TestPostgreSQL(t *testing.T) {
 		}
 	})
 	t.Run("second machine", func(t *testing.T) {
-		two := newDatabaseNode(t, l, db, "two", "the-right-token")
 		t.Logf("second server: Ready after %.1f s", two.serve(t))
 		for _, f := range []string{"server-ca.crt", "client-ca.crt", "request-header-ca.crt", "service.key"} {
 			a, errA := os.ReadFile(one.Path("/var/lib/cleat/server/tls/" + f))
@@ -126,6 +130,7 @@ func TestPostgreSQL(t *testing.T) {
 		eventuallyPrints(t, one.Machine, time.Minute, "two", "kubectl", "get", "lease", "cleat-servicelb", "-n", "kube-system", "-o", "jsonpath={.spec.holderIdentity}")
 		eventuallyPrints(t, one.Machine, time.Minute, "servicelb:ready", "sh", "-c", `cleat status | sed -n 's/^servicelb  *\([a-z]*\) .*/servicelb:\1/p'`)
 	})
+	t.Run("tunnels between servers", func(t *testing.T) { testPeers(t, one, two) })
 }
 
 // A plugin that differs from the lock in anything is refused before anything runs,

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// peerVariable makes this program the server that TestTunnel runs in a pod; its
+// peerVariable makes this program the server that testPeer runs in a pod; its
 // value is the directory of the server's certificate.
 const peerVariable = "CLEAT_TEST_PEER"
 

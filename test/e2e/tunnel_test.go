@@ -37,14 +37,6 @@ func TestTunnel(t *testing.T) {
 	n := newNode(t, l, "n1", "--egress-selector-mode", "pod")
 	agents := []*agent{newAgent(t, l, n, "n2"), newAgent(t, l, n, "n3")}
 	a := agents[0]
-	own, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dynamic(t, own) {
-		t.Fatal("this test runs itself in a pod without a C library: build it with CGO_ENABLED=0")
-	}
-	a.CopyFile(t, own, "/var/lib/cleat/e2e/peer", 0o755)
 	n.serve(t)
 	for _, a := range agents {
 		if _, err := a.Feed(closedDoor, "nft", "-f", "-"); err != nil {
@@ -54,10 +46,7 @@ func TestTunnel(t *testing.T) {
 	}
 	for _, a := range agents {
 		t.Logf("%s is Ready after %.1f s", a.Name, a.awaitReady(t))
-		kubelet := "https://" + a.Addr.String() + ":10250/healthz"
-		if out, err := n.Run("curl", "-sSk", "--max-time", "2", kubelet); err == nil || !strings.Contains(err.Error(), "timed out") {
-			t.Fatalf("the agent's door is open: %q, %v", out, err)
-		}
+		doorIsClosed(t, n.Machine, a.Machine)
 	}
 
 	ns := n.namespace(t, "far")
@@ -90,14 +79,7 @@ func TestTunnel(t *testing.T) {
 			t.Errorf("%d bytes came back, want %d", len(got), len(content))
 		}
 	})
-	t.Run("port-forward", func(t *testing.T) {
-		p := n.Start(t, "forward", "kubectl", "port-forward", "-n", ns, "pod/web-n2", "18080:8080")
-		eventuallyPrints(t, n.Machine, podPatience, "web-n2", "curl", "-sS", "--max-time", "3", "http://127.0.0.1:18080")
-		p.Signal(t, "KILL")
-		if err := p.Wait(t, time.Minute); err == nil {
-			t.Error("kubectl port-forward ended before it was killed")
-		}
-	})
+	t.Run("port-forward", func(t *testing.T) { forward(t, n, ns, "n2") })
 	t.Run("proxies", func(t *testing.T) {
 		for path, want := range map[string]string{
 			"/api/v1/nodes/n2/proxy/metrics/probes":                               "process_start_time_seconds",
@@ -109,9 +91,9 @@ func TestTunnel(t *testing.T) {
 			eventuallyPrints(t, n.Machine, podPatience, want, "kubectl", "get", "--raw", path)
 		}
 	})
-	t.Run("both agents", func(t *testing.T) { reachAgents(t, n, ns, agents) })
+	t.Run("both agents", func(t *testing.T) { reach(t, n, ns, "n2", "n3") })
 	t.Run("64 MiB each way at once", func(t *testing.T) { testBothWays(t, n, ns) })
-	t.Run("webhook and aggregated API", func(t *testing.T) { testPeer(t, n, ns) })
+	t.Run("webhook and aggregated API", func(t *testing.T) { testPeer(t, n, a.Machine, ns) })
 	t.Run("cut and back", func(t *testing.T) {
 		// The server hears nothing of it.
 		if _, err := a.Feed("table inet cut {\n chain output {\n type filter hook output priority 0;\n tcp dport 6443 reject with tcp reset\n }\n}\n", "nft", "-f", "-"); err != nil {
@@ -130,7 +112,7 @@ func TestTunnel(t *testing.T) {
 	})
 	t.Run("cluster", func(t *testing.T) {
 		become(t, n, agents, "cluster")
-		reachAgents(t, n, ns, agents)
+		reach(t, n, ns, "n2", "n3")
 		// A port that no pod names is beyond mode pod.
 		for _, a := range agents {
 			a.WriteFile(t, "/var/lib/cleat/e2e/www/name", a.Name)
@@ -173,14 +155,35 @@ func become(t *testing.T, n *node, agents []*agent, mode string) {
 	}
 }
 
-// reachAgents has the API server reach the kubelet and a pod of each.
-func reachAgents(t *testing.T, n *node, ns string, agents []*agent) {
+// reach has the API server of n reach the kubelet and the web pod of each node.
+func reach(t *testing.T, n *node, ns string, nodes ...string) {
 	t.Helper()
-	for _, a := range agents {
-		pod := "web-" + a.Name
+	for _, name := range nodes {
+		pod := "web-" + name
+		eventuallyPrints(t, n.Machine, podPatience, "hello from "+pod, "kubectl", "logs", "-n", ns, pod)
 		eventuallyPrints(t, n.Machine, podPatience, pod, "kubectl", "exec", "-n", ns, pod, "--", "hostname")
-		eventuallyPrints(t, n.Machine, podPatience, "kubeletconfig", "kubectl", "get", "--raw", "/api/v1/nodes/"+a.Name+"/proxy/configz")
+		eventuallyPrints(t, n.Machine, podPatience, "kubeletconfig", "kubectl", "get", "--raw", "/api/v1/nodes/"+name+"/proxy/configz")
 		eventuallyPrints(t, n.Machine, podPatience, pod, "kubectl", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/"+pod+":8080/proxy/index.html")
+	}
+}
+
+// forward has the API server of n carry a port of a node's web pod.
+func forward(t *testing.T, n *node, ns, name string) {
+	t.Helper()
+	p := n.Start(t, "forward", "kubectl", "port-forward", "-n", ns, "pod/web-"+name, "18080:8080")
+	eventuallyPrints(t, n.Machine, podPatience, "web-"+name, "curl", "-sS", "--max-time", "3", "http://127.0.0.1:18080")
+	p.Signal(t, "KILL")
+	if err := p.Wait(t, time.Minute); err == nil {
+		t.Error("kubectl port-forward ended before it was killed")
+	}
+}
+
+// doorIsClosed fails the test if from can connect to the kubelet of a machine.
+func doorIsClosed(t *testing.T, from, to *lab.Machine) {
+	t.Helper()
+	kubelet := "https://" + to.Addr.String() + ":10250/healthz"
+	if out, err := from.Run("curl", "-sSk", "--max-time", "2", kubelet); err == nil || !strings.Contains(err.Error(), "timed out") {
+		t.Fatalf("the door of %s is open: %q, %v", to.Name, out, err)
 	}
 }
 
@@ -256,8 +259,16 @@ spec:
     ports: [{containerPort: 18081}]
 `
 
-// testPeer has the API server ask a pod on the closed node.
-func testPeer(t *testing.T, n *node, ns string) {
+// testPeer has the API server of n ask a pod on the closed machine on.
+func testPeer(t *testing.T, n *node, on *lab.Machine, ns string) {
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dynamic(t, own) {
+		t.Fatal("this test runs itself in a pod without a C library: build it with CGO_ENABLED=0")
+	}
+	on.CopyFile(t, own, "/var/lib/cleat/e2e/peer", 0o755)
 	cert, key := certificateFor(t, "peer."+ns+".svc")
 	n.WriteFile(t, "/var/lib/cleat/e2e/tls.crt", cert)
 	n.WriteFile(t, "/var/lib/cleat/e2e/tls.key", key)
@@ -268,7 +279,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: peer, labels: {app: peer}}
 spec:
-  nodeName: n2
+  nodeName: %s
   terminationGracePeriodSeconds: 1
   volumes:
   - {name: program, hostPath: {path: /var/lib/cleat/e2e/peer, type: File}}
@@ -286,7 +297,7 @@ metadata: {name: peer}
 spec:
   selector: {app: peer}
   ports: [{port: 443, targetPort: 8443}]
-`, image, peerVariable))
+`, on.Name, image, peerVariable))
 	n.awaitPod(t, ns, "peer")
 	t.Cleanup(func() {
 		for _, args := range [][]string{{"validatingwebhookconfiguration", "peer"}, {"apiservice", "v1.tunnel.example"}} {

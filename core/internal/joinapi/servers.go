@@ -30,10 +30,25 @@ func ParseServers(text []byte) (Servers, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return Servers{}, fmt.Errorf("servers: %w", err)
 	}
-	if n := len(s.Servers); n == 0 || n > MaxServers {
-		return Servers{}, fmt.Errorf("servers: %d of them, want 1 to %d", n, MaxServers)
+	list, err := CheckServers(s.Servers)
+	if err != nil {
+		return Servers{}, err
 	}
-	for i, text := range s.Servers {
+	for i, to := range list {
+		s.Servers[i] = ServerAt(to.Addr(), to.Port())
+	}
+	s.Servers = s.Servers[:len(list)]
+	return s, nil
+}
+
+// CheckServers reads the servers of a cluster, each IP:port, wherever the list is
+// from. They come back sorted, each once; there is at least one.
+func CheckServers(list []string) ([]netip.AddrPort, error) {
+	if n := len(list); n == 0 || n > MaxServers {
+		return nil, fmt.Errorf("servers: %d of them, want 1 to %d", n, MaxServers)
+	}
+	var servers []netip.AddrPort
+	for _, text := range list {
 		to, err := netip.ParseAddrPort(text)
 		if err == nil && to.Port() == 0 {
 			err = errors.New("port 0")
@@ -42,13 +57,12 @@ func ParseServers(text []byte) (Servers, error) {
 			err = CheckNodeIP(to.Addr())
 		}
 		if err != nil {
-			return Servers{}, fmt.Errorf("server %.100q: %w", text, err)
+			return nil, fmt.Errorf("server %.100q: %w", text, err)
 		}
-		s.Servers[i] = ServerAt(to.Addr(), to.Port())
+		servers = append(servers, to)
 	}
-	slices.Sort(s.Servers)
-	s.Servers = slices.Compact(s.Servers)
-	return s, nil
+	slices.SortFunc(servers, netip.AddrPort.Compare)
+	return slices.Compact(servers), nil
 }
 
 // ServerAt is how a server's address is written among Servers.

@@ -60,19 +60,32 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// The server's own node is never dialled through a tunnel, whoever opened one.
+// The server's own node is dialled directly, and its tunnel is not taken: it would be
+// one to itself.
 func TestOwnNodeIsDirect(t *testing.T) {
+	kerneltest.NoLeaks(t)
 	h := newHub(t, config.EgressAgent)
 	kubelet := newEcho(t, "127.0.0.2")
 	h.know([]*corev1.Node{aNode("server", "127.0.0.2", kubelet.addr.Port())})
-	h.join(h.client("server", kubelet.addr.Port(), "127.0.0.2"))
+	client := h.client("server", kubelet.addr.Port(), "127.0.0.2")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- client.Run(ctx, func() { t.Error("it has a tunnel") }) }()
+	eventually(t, "the node is told", func() bool {
+		err := client.Check(t.Context())
+		return err != nil && strings.Contains(err.Error(), "own server")
+	})
 	c, err := h.Dial(t.Context(), "tcp", kubelet.addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	if _, ok := c.(*stream); ok {
+	if _, ok := c.(*stream); ok || h.session("server") != nil {
 		t.Error("it was dialled through a tunnel")
+	}
+	c.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -35,7 +35,7 @@ type Server struct {
 }
 
 // NewServer makes the unit. mode is one of config's Egress constants; own is the
-// name of this machine's node, which is dialled directly.
+// name of this machine's node, which is dialled directly, "" without one.
 func NewServer(mode, own string, log *slog.Logger) *Server {
 	return &Server{
 		mode: mode, own: own, log: log, limits: standard(), sessions: map[string]*session{}, opened: make(chan struct{}),
@@ -75,6 +75,10 @@ func (s *Server) Follow(f informers.SharedInformerFactory) error {
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, node string) {
 	if !websocket.IsWebSocketUpgrade(r) {
 		joinapi.WriteStatus(w, http.StatusUpgradeRequired, 0, r.URL.Path+" is for websockets")
+		return
+	}
+	if node == s.own {
+		joinapi.WriteStatus(w, http.StatusMisdirectedRequest, 0, "this is the node's own server, which dials it directly")
 		return
 	}
 	s.mu.Lock()
