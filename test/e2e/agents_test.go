@@ -182,6 +182,22 @@ func TestAgents(t *testing.T) {
 		}
 		reachEachOther(t, n, ns, all)
 	})
+	t.Run("killall and uninstall", func(t *testing.T) {
+		a := agents[1]
+		if out := a.Must(t, "cleat", "killall"); !strings.Contains(out, "stopped in order") {
+			t.Errorf("killall said\n%s", out)
+		}
+		if err := a.process.Wait(t, time.Minute); err != nil {
+			t.Errorf("cleat agent after killall: %v, want status 0", err)
+		}
+		out := a.Must(t, "cleat", "uninstall", "--yes")
+		if !strings.Contains(out, "cleat kubectl delete node n3") {
+			t.Errorf("uninstall said\n%s", out)
+		}
+		if left := a.Must(t, "sh", "-c", "ls -A /etc/cleat /var/lib/cleat; ip -o link | grep -e cni0 -e flannel || true"); left != "" {
+			t.Errorf("uninstall left\n%s", left)
+		}
+	})
 }
 
 // reachEachOther asks each pod from each.
