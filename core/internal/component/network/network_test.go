@@ -326,6 +326,36 @@ func TestForeignFilesStay(t *testing.T) {
 	}
 }
 
+// TestDeletedNode: a machine whose Node was deleted says so, until there is one again.
+func TestDeletedNode(t *testing.T) {
+	f := newFixture(t)
+	f.node()
+	f.start(nonePlan)
+	f.waitReady()
+	await := func(what string, is func(error) bool) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for !is(f.c.Check(t.Context())) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: Check says %v", what, f.c.Check(t.Context()))
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := f.client.CoreV1().Nodes().Delete(t.Context(), "self", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("deleted", func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), `node "self" was deleted: restart cleat`)
+	})
+	f.node()
+	await("there again", func(err error) bool { return err == nil })
+	f.stop()
+	if log := f.log.String(); strings.Count(log, "was deleted: restart cleat") != 1 {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
 func TestNoneNeedsNoPodCIDR(t *testing.T) {
 	f := newFixture(t)
 	f.node()
