@@ -30,11 +30,11 @@ func (a *app) main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int
 	name, args := filepath.Base(argv[0]), argv[1:]
 	for _, tool := range a.tools() {
 		if name == tool.name {
-			return a.runTool(tool, args)
+			return a.runTool(tool, args, stderr)
 		}
 		// The tool knows its own completions and speaks the same protocol.
 		if len(args) >= 2 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) && args[1] == tool.name {
-			return a.runTool(tool, append([]string{args[0]}, args[2:]...))
+			return a.runTool(tool, append([]string{args[0]}, args[2:]...), stderr)
 		}
 	}
 	root := a.root()
