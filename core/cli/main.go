@@ -86,7 +86,7 @@ func report(w io.Writer, err error) {
 	}
 	var h hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(w, "       %s\n", h.hint)
+		fmt.Fprintf(w, "       %s\n", strings.ReplaceAll(h.hint, "\n", "\n       "))
 	} else if way := wayOut(err); way != "" {
 		fmt.Fprintf(w, "       %s\n", way)
 	}

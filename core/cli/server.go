@@ -69,7 +69,13 @@ func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 		err = cfg.Validate()
 	}
 	if err != nil {
-		return hinted{err, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())}
+		// What is missing may have been given by another name.
+		hints := config.ForeignEnv(environ)
+		unknown := config.UnknownEnv(environ)
+		for _, name := range slices.Sorted(maps.Keys(unknown)) {
+			hints = append(hints, strings.TrimSuffix(fmt.Sprintf("%s is no option and was ignored; the nearest is %s", name, unknown[name]), "; the nearest is "))
+		}
+		return hinted{err, strings.Join(append(hints, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())), "\n")}
 	}
 	out, closeLog, err := logOutput(&cfg.Options, cmd.ErrOrStderr())
 	if err != nil {
