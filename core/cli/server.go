@@ -98,6 +98,15 @@ func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 	for _, line := range config.ForeignEnv(environ) {
 		log.Warn(line)
 	}
+	for _, o := range config.Table() {
+		// A server's variables are left alone on agents, which share them; the reverse is a slip.
+		if o.Commands == config.Agent && !cfg.IsAgent() && slices.ContainsFunc(environ, func(kv string) bool {
+			value, ok := strings.CutPrefix(kv, o.Env()+"=")
+			return ok && value != ""
+		}) {
+			log.Warn("variable is an option of `cleat agent` only and was ignored: this is a server", "variable", o.Env())
+		}
+	}
 	for _, where := range cfg.Foreign() {
 		log.Info("an option of a server, left alone", "where", where)
 	}

@@ -194,7 +194,7 @@ func TestAgents(t *testing.T) {
 		if !strings.Contains(out, "cleat kubectl delete node n3") {
 			t.Errorf("uninstall said\n%s", out)
 		}
-		if left := a.Must(t, "sh", "-c", "ls -A /etc/cleat /var/lib/cleat; ip -o link | grep -e cni0 -e flannel || true"); left != "" {
+		if left := a.Must(t, "sh", "-c", "find /etc/cleat /var/lib/cleat -mindepth 1; ip -o link | grep -e cni0 -e flannel || true"); left != "" {
 			t.Errorf("uninstall left\n%s", left)
 		}
 	})
