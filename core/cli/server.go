@@ -73,7 +73,11 @@ func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 		hints := config.ForeignEnv(environ)
 		unknown := config.UnknownEnv(environ)
 		for _, name := range slices.Sorted(maps.Keys(unknown)) {
-			hints = append(hints, strings.TrimSuffix(fmt.Sprintf("%s is no option and was ignored; the nearest is %s", name, unknown[name]), "; the nearest is "))
+			hint := name + " is no option and was ignored"
+			if near := unknown[name]; near != "" {
+				hint += "; the nearest is " + near
+			}
+			hints = append(hints, hint)
 		}
 		return hinted{err, strings.Join(append(hints, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())), "\n")}
 	}

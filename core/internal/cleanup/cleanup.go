@@ -1,5 +1,5 @@
-// Package cleanup ends what a server or an agent leaves running on a machine, and removes
-// what it leaves lying there. It touches only what it can tell to be cleat's: by
+// Package cleanup ends what a server or an agent leaves running on a machine, and
+// removes what it leaves lying there. It touches only what it can tell to be cleat's: by
 // the data directory and the run directory in arguments, mounts, cgroups and
 // bundles, and by the record of the network plan, never by a name alone. Where
 // another Kubernetes runs on the same machine, what the two would share stays.

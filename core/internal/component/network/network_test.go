@@ -23,6 +23,7 @@ import (
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -334,12 +335,15 @@ func TestDeletedNode(t *testing.T) {
 	f.waitReady()
 	await := func(what string, is func(error) bool) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
-		for !is(f.c.Check(t.Context())) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: Check says %v", what, f.c.Check(t.Context()))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := kernel.Poll(ctx, time.Millisecond, func(ctx context.Context) error {
+			if said := f.c.Check(ctx); !is(said) {
+				return fmt.Errorf("Check says %v", said)
 			}
-			time.Sleep(time.Millisecond)
+			return nil
+		}); err != nil {
+			t.Fatalf("%s: %v", what, err)
 		}
 	}
 	if err := f.client.CoreV1().Nodes().Delete(t.Context(), "self", metav1.DeleteOptions{}); err != nil {
