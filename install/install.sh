@@ -300,12 +300,20 @@ Options: /etc/cleat/config.yaml, then systemctl restart cleat"
 main() {
 	umask 022
 	command=server exec='' changed=false
-	[ -z "${CLEAT_SERVER:-}" ] || command=agent
+	# An agent's variables were kept, so it stays one when it gets other flags.
+	kept=$(sed -n 's/^CLEAT_SERVER=//p' $env_file 2>/dev/null || true)
+	[ -z "${CLEAT_SERVER-$kept}" ] || command=agent
 	case ${1:-} in
 	--help | -h)
 		help
 		return
 		;;
+	esac
+	if [ -n "${K3S_URL:-}" ] && [ -z "${CLEAT_SERVER:-}" ]; then
+		# It would become a server of a cluster of its own.
+		fail "K3S_URL is a variable of k3s and is not read; set CLEAT_SERVER, and CLEAT_TOKEN in place of K3S_TOKEN"
+	fi
+	case ${1:-} in
 	--print-unit)
 		shift
 		take_command "$@" || shift

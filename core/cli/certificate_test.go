@@ -76,7 +76,7 @@ func TestCertificateRotate(t *testing.T) {
 		t.Errorf("exit code %d, printed %q, said %q", code, stdout, stderr)
 	}
 	stop()
-	if code, _, stderr := call(testApp(), "certificate", "rotate", "--socket", socket); code != 1 || !strings.Contains(stderr, "is `cleat server` running?") {
+	if code, _, stderr := call(testApp(), "certificate", "rotate", "--socket", socket); code != 1 || !strings.Contains(stderr, "is cleat running?") {
 		t.Errorf("without a server: exit code %d, said %q", code, stderr)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/componentargs"
 	"github.com/cleat-dev/cleat/core/internal/hostcheck"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -88,6 +89,9 @@ func (a *app) checkDetection(cmd *cobra.Command, cfg *config.Config) hostcheck.R
 	err := a.detect(cmd.Context(), cfg)
 	if err == nil {
 		err = joining(cfg).Validate()
+	}
+	if err == nil && cfg.IsAgent() && cfg.Token != "" {
+		_, err = token.Parse(cfg.Token)
 	}
 	if err != nil {
 		row.Result, row.Found, row.Do = hostcheck.Missing, err.Error(), "as it says"

@@ -126,6 +126,10 @@ func TestCheckConfigOfAnAgent(t *testing.T) {
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "[fd99::1]:6443 answers") || !strings.Contains(stdout, "port 7444/tcp") || strings.Contains(stdout, "hunter2") {
 		t.Errorf("exit code %d, said %q, wrote\n%s", code, stderr, stdout)
 	}
+	code, stdout, _ = call(able(), "check-config", "--agent", "--data-dir", dir, "--server", "https://n1:6443", "--token", "K10abc::node:hunter2")
+	if code != 1 || !strings.Contains(stdout, "the CA hash has 3 characters") || strings.Contains(stdout, "hunter2") {
+		t.Errorf("a token that was cut: exit code %d\n%s", code, stdout)
+	}
 	code, stdout, stderr = call(able(), "check-config", "--agent", "--server", "https://a", "--cluster-cidr", "10.0.0.0/8")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "--cluster-cidr is an option of a server; leave it out for an agent") {
 		t.Errorf("exit code %d, said %q, wrote\n%s", code, stderr, stdout)

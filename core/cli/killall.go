@@ -35,11 +35,11 @@ const defaultGrace = 30 * time.Second
 func (a *app) killallCommand(with cleaner) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "killall",
-		Short: "End the server on this machine and all its pods",
-		Long: `End the server on this machine and its pods, and remove what they hold:
-processes, mounts, network namespaces, links, rules of the packet filter,
-cgroups and the run directory. Data stays: the next start of the server brings
-the pods back. What is not cleat's is not touched.`,
+		Short: "End the server or agent on this machine and all its pods",
+		Long: `End the server or agent on this machine and its pods, and remove what they
+hold: processes, mounts, network namespaces, links, rules of the packet filter,
+cgroups and the run directory. Data stays: the next start brings the pods back.
+What is not cleat's is not touched.`,
 		Args: noArgs,
 	}
 	flags := cleanFlags(cmd)
@@ -67,9 +67,9 @@ func cleanFlags(cmd *cobra.Command) *cleanGiven {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVarP(&g.dataDir, "data-dir", "d", "",
-		"data directory of the server (default: as the configuration says, else "+config.DefaultDataDir+")")
-	flags.StringVarP(&g.configFile, "config", "c", "", "config file of the server (default "+config.DefaultConfigFile+")")
-	flags.DurationVar(&g.grace, "grace-period", defaultGrace, "how long the server may take to stop before it is killed")
+		"data directory of the server or agent (default: as the configuration says, else "+config.DefaultDataDir+")")
+	flags.StringVarP(&g.configFile, "config", "c", "", "config file of the server or agent (default "+config.DefaultConfigFile+")")
+	flags.DurationVar(&g.grace, "grace-period", defaultGrace, "how long it may take to stop before it is killed")
 	flags.BoolVar(&g.dryRun, "dry-run", false, "print what would be done and do nothing")
 	return g
 }

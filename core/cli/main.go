@@ -30,11 +30,11 @@ func (a *app) main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int
 	name, args := filepath.Base(argv[0]), argv[1:]
 	for _, tool := range a.tools() {
 		if name == tool.name {
-			return a.runTool(tool, args)
+			return a.runTool(tool, args, stderr)
 		}
 		// The tool knows its own completions and speaks the same protocol.
 		if len(args) >= 2 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) && args[1] == tool.name {
-			return a.runTool(tool, append([]string{args[0]}, args[2:]...))
+			return a.runTool(tool, append([]string{args[0]}, args[2:]...), stderr)
 		}
 	}
 	root := a.root()
@@ -86,7 +86,7 @@ func report(w io.Writer, err error) {
 	}
 	var h hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(w, "       %s\n", h.hint)
+		fmt.Fprintf(w, "       %s\n", strings.ReplaceAll(h.hint, "\n", "\n       "))
 	} else if way := wayOut(err); way != "" {
 		fmt.Fprintf(w, "       %s\n", way)
 	}

@@ -69,7 +69,17 @@ func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 		err = cfg.Validate()
 	}
 	if err != nil {
-		return hinted{err, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())}
+		// What is missing may have been given by another name.
+		hints := config.ForeignEnv(environ)
+		unknown := config.UnknownEnv(environ)
+		for _, name := range slices.Sorted(maps.Keys(unknown)) {
+			hint := name + " is no option and was ignored"
+			if near := unknown[name]; near != "" {
+				hint += "; the nearest is " + near
+			}
+			hints = append(hints, hint)
+		}
+		return hinted{err, strings.Join(append(hints, fmt.Sprintf("`%s --help` explains each option", cmd.CommandPath())), "\n")}
 	}
 	out, closeLog, err := logOutput(&cfg.Options, cmd.ErrOrStderr())
 	if err != nil {
@@ -91,6 +101,15 @@ func (a *app) serve(cmd *cobra.Command, n nodeCommand, flags given) error {
 	}
 	for _, line := range config.ForeignEnv(environ) {
 		log.Warn(line)
+	}
+	for _, o := range config.Table() {
+		// A server's variables are left alone on agents, which share them; the reverse is a slip.
+		if o.Commands == config.Agent && !cfg.IsAgent() && slices.ContainsFunc(environ, func(kv string) bool {
+			value, ok := strings.CutPrefix(kv, o.Env()+"=")
+			return ok && value != ""
+		}) {
+			log.Warn("variable is an option of `cleat agent` only and was ignored: this is a server", "variable", o.Env())
+		}
 	}
 	for _, where := range cfg.Foreign() {
 		log.Info("an option of a server, left alone", "where", where)

@@ -34,7 +34,7 @@ const (
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the server on this machine: units, plugins, addons, certificates",
+		Short: "Show the server or agent on this machine: units, plugins, addons, certificates",
 		Long: `Show the units of the server that runs on this machine, its plugins with what
 they decided, the addons that it deploys and when its certificates end. The exit
 code is 0 if all units are ready and 1 otherwise.

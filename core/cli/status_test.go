@@ -166,7 +166,7 @@ func TestStatusOfADeadServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"status", "--socket", socket}, {"status", "--watch", "--socket", socket}} {
-		if code, stdout, stderr := call(testApp(), args...); code != 1 || stdout != "" || !strings.Contains(stderr, "is `cleat server` running?") {
+		if code, stdout, stderr := call(testApp(), args...); code != 1 || stdout != "" || !strings.Contains(stderr, "is cleat running?") {
 			t.Errorf("%v: exit code %d, wrote %q, said %q", args, code, stdout, stderr)
 		}
 	}

@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/paths"
@@ -18,14 +23,17 @@ type tool struct {
 	short string
 	run   func(args []string) int
 	env   func(cfg *config.Config) map[string]string
+	// warn tells what is about to go wrong, if it is not nil; set are the variables
+	// that have a value.
+	warn func(cfg *config.Config, args []string, set map[string]bool) error
 }
 
 // tools are those that Programs has.
 func (a *app) tools() []tool {
 	all := []tool{
-		{"kubectl", "Control the cluster", a.programs.Kubectl, kubectlEnv},
-		{"ctr", "Look into containerd", a.programs.Ctr, ctrEnv},
-		{"crictl", "Look into the container runtime as the kubelet does", a.programs.Crictl, crictlEnv},
+		{"kubectl", "Control the cluster", a.programs.Kubectl, kubectlEnv, noCluster},
+		{"ctr", "Look into containerd", a.programs.Ctr, ctrEnv, nil},
+		{"crictl", "Look into the container runtime as the kubelet does", a.programs.Crictl, crictlEnv, nil},
 	}
 	var have []tool
 	for _, t := range all {
@@ -41,8 +49,8 @@ func (a *app) toolCommand(t tool) *cobra.Command {
 		Use:                t.name + " [argument…]",
 		Short:              t.short,
 		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if code := a.runTool(t, args); code != 0 {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if code := a.runTool(t, args, cmd.ErrOrStderr()); code != 0 {
 				return exitCode(code)
 			}
 			return nil
@@ -50,19 +58,26 @@ func (a *app) toolCommand(t tool) *cobra.Command {
 	}
 }
 
-func (a *app) runTool(t tool, args []string) int {
+func (a *app) runTool(t tool, args []string, stderr io.Writer) int {
 	set := make(map[string]bool)
 	environ := a.environ()
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		set[name] = value != ""
 	}
-	for name, value := range t.env(nodeConfig(environ)) {
+	cfg := nodeConfig(environ)
+	for name, value := range t.env(cfg) {
 		if set[name] || value == "" {
 			continue
 		}
 		if err := a.setenv(name, value); err != nil {
 			continue // then the tool works as it does without us
+		}
+		set[name] = true
+	}
+	if t.warn != nil {
+		if err := t.warn(cfg, args, set); err != nil {
+			report(stderr, err)
 		}
 	}
 	return t.run(args)
@@ -83,6 +98,27 @@ func kubectlEnv(cfg *config.Config) map[string]string {
 	// A path that cannot be read would make kubectl fail where it might have
 	// found ~/.kube/config.
 	return map[string]string{"KUBECONFIG": ifReadable(cfg.WriteKubeconfig)}
+}
+
+// noCluster says why kubectl knows no cluster, as on an agent: by itself it asks one
+// at localhost:8080 and says that it is not there.
+func noCluster(cfg *config.Config, args []string, set map[string]bool) error {
+	if set["KUBECONFIG"] || set["KUBERNETES_SERVICE_HOST"] || ifReadable(clientcmd.RecommendedHomeFile) != "" {
+		return nil
+	}
+	alone := []string{"completion", "config", "help", "kustomize", "options", "plugin", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+	command := slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })
+	if command < 0 || slices.Contains(alone, args[command]) || slices.ContainsFunc(args, func(a string) bool {
+		name, _, _ := strings.Cut(a, "=")
+		return slices.Contains([]string{"--kubeconfig", "--server", "-s", "--client", "--help", "-h"}, name)
+	}) {
+		return nil
+	}
+	_, err := os.Stat(cfg.WriteKubeconfig)
+	if err == nil {
+		err = fmt.Errorf("%s: %w", cfg.WriteKubeconfig, fs.ErrPermission)
+	}
+	return hinted{fmt.Errorf("kubectl knows no cluster: %w", err), "a server has that file, for root: run this there, or name a kubeconfig with --kubeconfig or KUBECONFIG"}
 }
 
 func ctrEnv(cfg *config.Config) map[string]string {

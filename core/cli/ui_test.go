@@ -39,7 +39,7 @@ func TestUI(t *testing.T) {
 			t.Errorf("path %q: exit code %d, printed %q, said %q", path, code, stdout, stderr)
 		}
 	}
-	if code, _, stderr := call(testApp(), "ui", "--socket", socket+"x"); code != 1 || !strings.Contains(stderr, "is `cleat server` running?") {
+	if code, _, stderr := call(testApp(), "ui", "--socket", socket+"x"); code != 1 || !strings.Contains(stderr, "is cleat running?") {
 		t.Errorf("without a server: exit code %d, said %q", code, stderr)
 	}
 }

@@ -54,7 +54,7 @@ terminal it asks first; otherwise it wants --yes.`,
 // confirm says exactly what will be deleted and returns an error unless it is wanted.
 func confirm(cmd *cobra.Command, targets []string, o cleanup.Options, yes bool) error {
 	out := cmd.OutOrStdout()
-	if err := fprint(out, "This ends the server and all pods of this machine and deletes:\n"); err != nil {
+	if err := fprint(out, "This ends cleat and all pods of this machine and deletes:\n"); err != nil {
 		return err
 	}
 	if len(targets) == 0 {

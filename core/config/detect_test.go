@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -295,6 +296,13 @@ func TestTokenFile(t *testing.T) {
 	}
 	if err := c.Validate(); err != nil {
 		t.Error(err)
+	}
+	if err := os.WriteFile(file, []byte("s3cret\ns3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := detected(t, fakeMachine(t), "token-file", file).Validate()
+	if want := fmt.Sprintf("--token-file %q: holds white space", file); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("two words: %v, want %s", err, want)
 	}
 	if err := os.WriteFile(file, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)

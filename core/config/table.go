@@ -84,7 +84,7 @@ func generalOptions() []Option {
 		{Name: "server", Short: "s", Group: groupCluster, Value: "URL", Commands: Agent,
 			Help:  "Server to join, https://HOST:6443.",
 			field: text(func(o *Options) *string { return &o.Server })},
-		{Name: "token", Short: "t", Group: groupCluster, Value: "TOKEN", Found: "made at the first start", Secret: true, Commands: both,
+		{Name: "token", Short: "t", Group: groupCluster, Value: "TOKEN", Found: "a server makes one at its first start", Secret: true, Commands: both,
 			Help:  "Shared secret with which nodes join and which encrypts the bootstrap data. Prefer --token-file or CLEAT_TOKEN: until the server has blanked it, a flag shows in the process list.",
 			field: text(func(o *Options) *string { return &o.Token })},
 		{Name: "token-file", Group: groupCluster, Value: "PATH", Commands: both,

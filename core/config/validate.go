@@ -127,10 +127,14 @@ func (v *checker) secret(name, token, file string) {
 	if file != "" && token != "" && v.c.Origin(name) != originDetected {
 		v.bad(name+"-file", file, "given together with --%s (%s); give one of them", name, v.c.Origin(name))
 	}
+	value := ""
+	if file != "" && v.c.Origin(name) == originDetected {
+		name, value = name+"-file", file
+	}
 	if strings.ContainsAny(token, " \t\r\n") {
-		v.bad(name, "", "holds white space; give one word")
+		v.bad(name, value, "holds white space; give one word")
 	} else if len(token) > maxToken {
-		v.bad(name, "", "is longer than %d bytes", maxToken)
+		v.bad(name, value, "is longer than %d bytes", maxToken)
 	}
 }
 

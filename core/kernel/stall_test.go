@@ -166,6 +166,25 @@ func TestUnitThatIgnoresItsContext(t *testing.T) {
 	})
 }
 
+// A start that fails says so in one line, which those that never began do not hide.
+func TestUnitsThatNeverBeganStopQuietly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		k := kernel.New(kernel.Options{Logger: slog.New(log)})
+		a := kerneltest.New()
+		k.Add("b", kerneltest.Instant(), k.Add("a", a))
+		r := start(t, k)
+		synctest.Wait()
+		a.Fail(errors.New("boom"))
+		wantUnitError(t, <-r.result, "a", nil)
+		wantStates(t, k, "a=failed b=stopped")
+		wantLines(t, log.take("unit"),
+			`INFO unit starting unit="a" state="starting" after="0s"`,
+			`ERROR unit failed unit="a" state="failed" after="0s" err="unit a: boom"`,
+			`DEBUG unit stopped unit="b" state="stopped" after="0s"`)
+	})
+}
+
 func TestStuckUnitJoinsTheFirstFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boom := errors.New("boom")

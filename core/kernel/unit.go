@@ -250,6 +250,9 @@ func (u *Unit) change(to State, err error) bool {
 	// Outside the lock, because a log handler may ask for the status; before the
 	// caller opens a latch, so that a line never precedes its own cause.
 	level := slog.LevelInfo
+	if from == StateWaiting && to == StateStopped {
+		level = slog.LevelDebug // it never began, and would hide why
+	}
 	if err != nil {
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Any("err", err))

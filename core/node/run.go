@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/cleat-dev/cleat/core/internal/paths"
 	"github.com/cleat-dev/cleat/core/internal/sdnotify"
 	"github.com/cleat-dev/cleat/core/internal/serverstatus"
+	"github.com/cleat-dev/cleat/core/internal/token"
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
@@ -28,6 +30,14 @@ func RunServer(ctx context.Context, cfg *config.Config, logger *slog.Logger) err
 
 // RunAgent runs a node that joins the server of --server, as RunServer does a server.
 func RunAgent(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+	// A slip of copying is said before anything starts.
+	if _, err := token.Parse(cfg.Token); err != nil {
+		from := cfg.Origin("token")
+		if cfg.TokenFile != "" {
+			from = "--token-file " + cfg.TokenFile
+		}
+		return fmt.Errorf("token from %s: %w", from, err)
+	}
 	return run(ctx, cfg, logger, paths.Data(cfg.DataDir).Agent(), newAgent)
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,6 +169,24 @@ func TestDisabledUnits(t *testing.T) {
 		if got := units(graphOf(t, map[string][]string{flag: {value}})); !slices.Equal(got, want) {
 			t.Errorf("--%s: units %v, want %v", flag, got, want)
 		}
+	}
+}
+
+// TestTokenOfAnAgent: a token that cannot be one is refused before anything starts.
+func TestTokenOfAnAgent(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	cfg, err := config.LoadAgent(map[string][]string{
+		"config": {os.DevNull}, "data-dir": {data}, "server": {"https://192.0.2.7:6443"}, "token": {"K10abc::server:s3cret"},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = RunAgent(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "token from --token: token: the CA hash has 3 characters") || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(data); !os.IsNotExist(err) {
+		t.Errorf("the data directory was touched (%v)", err)
 	}
 }
 

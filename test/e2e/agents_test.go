@@ -203,6 +203,22 @@ func TestAgents(t *testing.T) {
 			return nil
 		})
 	})
+	t.Run("killall and uninstall", func(t *testing.T) {
+		a := agents[0]
+		if out := a.Must(t, "cleat", "killall"); !strings.Contains(out, "stopped in order") {
+			t.Errorf("killall said\n%s", out)
+		}
+		if err := a.process.Wait(t, time.Minute); err != nil {
+			t.Errorf("cleat agent after killall: %v, want status 0", err)
+		}
+		out := a.Must(t, "cleat", "uninstall", "--yes")
+		if !strings.Contains(out, "cleat kubectl delete node n2") {
+			t.Errorf("uninstall said\n%s", out)
+		}
+		if left := a.Must(t, "sh", "-c", "find /etc/cleat /var/lib/cleat -mindepth 1; ip -o link | grep -e cni0 -e flannel || true"); left != "" {
+			t.Errorf("uninstall left\n%s", left)
+		}
+	})
 }
 
 // reachEachOther asks each pod from each.

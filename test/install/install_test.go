@@ -106,6 +106,7 @@ func testRefusals(t *testing.T, d *debian) {
 		{"no units", `unshare -m sh -c "mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,bind,ro /etc/systemd/system && INSTALL_CLEAT_BIN=bin $sh"`, "cannot write to /etc/systemd/system"},
 		{"no such role", `INSTALL_CLEAT_BIN=bin $sh nosuch`, "runs no nosuch"},
 		{"line break", `INSTALL_CLEAT_BIN=bin CLEAT_NODE_NAME="$(printf 'a\nb')" $sh`, "CLEAT_NODE_NAME holds a line break"},
+		{"an agent stays one", `unshare -m sh -c "mount -t tmpfs tmpfs /etc/systemd/system && echo CLEAT_SERVER=https://n1:6443 >/etc/systemd/system/cleat.service.env && $sh --print-unit --debug"; exit 1`, `cleat agent "--debug"`},
 		{"k3s", `cp /bin/sleep /tmp/k3s-server; /tmp/k3s-server 60 & trap "kill $!" EXIT; until grep -qx k3s-server /proc/$!/comm; do :; done; INSTALL_CLEAT_BIN=bin $sh`, "k3s runs here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

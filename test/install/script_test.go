@@ -81,6 +81,19 @@ func TestUnitOfAnAgent(t *testing.T) {
 	}
 }
 
+// TestVariablesOfK3s: who means an agent, in k3s's words, does not get a server.
+func TestVariablesOfK3s(t *testing.T) {
+	t.Setenv("K3S_URL", "https://10.99.0.1:6443")
+	out, err := pipe(t, installScript, "sh", "-s", "-", "--print-unit")
+	if err == nil || !strings.Contains(out, "set CLEAT_SERVER") || strings.Contains(out, "ExecStart") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Setenv("CLEAT_SERVER", "https://10.99.0.1:6443")
+	if unit := printUnit(t); !strings.Contains(unit, "cleat agent\n") {
+		t.Error(unit)
+	}
+}
+
 func printUnit(t *testing.T, flags ...string) string {
 	t.Helper()
 	out, err := pipe(t, installScript, append([]string{"sh", "-s", "-", "--print-unit"}, flags...)...)

@@ -1,5 +1,5 @@
-// Package cleanup ends what a server leaves running on a machine, and removes
-// what it leaves lying there. It touches only what it can tell to be cleat's: by
+// Package cleanup ends what a server or an agent leaves running on a machine, and
+// removes what it leaves lying there. It touches only what it can tell to be cleat's: by
 // the data directory and the run directory in arguments, mounts, cgroups and
 // bundles, and by the record of the network plan, never by a name alone. Where
 // another Kubernetes runs on the same machine, what the two would share stays.
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/internal/pki"
 )
 
 // Options say what is cleaned up.
@@ -107,7 +108,7 @@ func (j *job) clear(ctx context.Context) bool {
 		return false
 	}
 	if err := j.endServer(ctx); err != nil {
-		j.fail("server", err)
+		j.fail(j.facts.role, err)
 		return false
 	}
 	j.find() // it may have started a pod until its end
@@ -116,7 +117,7 @@ func (j *job) clear(ctx context.Context) bool {
 		return false
 	}
 	if p := j.facts.server; p.PID != 0 && !j.DryRun {
-		j.fail("server", fmt.Errorf("process %d was started meanwhile; stop what starts it, then try again", p.PID))
+		j.fail(j.facts.role, fmt.Errorf("process %d was started meanwhile; stop what starts it, then try again", p.PID))
 		return false
 	}
 	j.endContainers(ctx)
@@ -156,6 +157,9 @@ func (j *job) refuse() error {
 // freeNodeName lets a machine join under this one's name later on.
 func (j *job) freeNodeName(ctx context.Context) {
 	const kind = "node password"
+	if name := j.memberName(); name != "" {
+		j.tell("node", "the Node %s stays in the cluster; on a server: cleat kubectl delete node %s", name, name)
+	}
 	switch {
 	case j.Node == "":
 	case j.facts.server.PID == 0:
@@ -163,6 +167,23 @@ func (j *job) freeNodeName(ctx context.Context) {
 	default:
 		j.each(kind, "remove", "removed", []string{j.Node}, func(node string) error { return j.host.FreeNodeName(ctx, node) })
 	}
+}
+
+// memberName is the name of an agent's Node, which outlives the machine; "" if
+// there is none.
+func (j *job) memberName() string {
+	if j.facts.role != roleAgent {
+		return ""
+	}
+	leaf, err := pki.ReadLeaf(j.at(j.Data.AgentTLS("client-kubelet.crt")))
+	if err != nil {
+		return ""
+	}
+	name, ok := strings.CutPrefix(leaf.Subject.CommonName, "system:node:")
+	if !ok || !isName(name) {
+		return ""
+	}
+	return name
 }
 
 // tell writes the line of a kind.

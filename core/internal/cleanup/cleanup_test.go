@@ -388,7 +388,7 @@ func TestUninstallSpares(t *testing.T) {
 func TestUninstallRefuses(t *testing.T) {
 	for data, why := range map[string]string{
 		"": "absolute", "relative": "absolute", "/": "of the system", "/home": "of the system", "/home/me": "of the system", "/var/lib/../lib": "of the system",
-		"/link": "symbolic link", "/mine": "no server ever ran",
+		"/link": "symbolic link", "/mine": "no server or agent ever ran",
 	} {
 		j, f, _ := scene(t)
 		for _, dir := range []string{"/", "/home", "/mine"} {

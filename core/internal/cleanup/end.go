@@ -13,14 +13,14 @@ import (
 // killPatience is how long the kernel may take to end what was killed.
 const killPatience = 15 * time.Second
 
-// endServer stops the server in order, else by force.
+// endServer stops the server or agent in order, else by force.
 func (j *job) endServer(ctx context.Context) error {
 	p := j.facts.server
 	if j.DryRun {
 		if p.PID == 0 {
-			j.tell("server", "none runs")
+			j.tell(j.facts.role, "none runs")
 		} else {
-			j.tell("server", "would end process %d", p.PID)
+			j.tell(j.facts.role, "would end process %d", p.PID)
 		}
 		return nil
 	}
@@ -29,12 +29,12 @@ func (j *job) endServer(ctx context.Context) error {
 	how, err := j.stopService(ctx, p)
 	j.fail("service", err)
 	if p.PID == 0 {
-		j.tell("server", "none runs")
+		j.tell(j.facts.role, "none runs")
 		return nil
 	}
 	if how == "" {
 		how, err = "stopped in order", j.host.Signal(p, syscall.SIGTERM)
-		j.fail("server", err)
+		j.fail(j.facts.role, err)
 	}
 	left, err := j.host.Await(ctx, []process{p}, j.Grace)
 	if err == nil && len(left) > 0 {
@@ -49,7 +49,7 @@ func (j *job) endServer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("process %d: %w; nothing else was touched", p.PID, err)
 	}
-	j.tell("server", "process %d %s", p.PID, how)
+	j.tell(j.facts.role, "process %d %s", p.PID, how)
 	return nil
 }
 

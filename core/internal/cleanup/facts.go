@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +19,17 @@ import (
 // maxFile bounds what is read of a file; a container's specification is the largest.
 const maxFile = 4 << 20
 
+// The two halves of a data directory, and who runs on it.
+const (
+	roleServer = "server"
+	roleAgent  = "agent"
+)
+
 // facts are what there is of cleat on the machine.
 type facts struct {
 	processes  []process
-	server     process // PID 0: none runs
+	server     process // or agent; PID 0: none runs
+	role       string  // server or agent
 	refusal    error   // why nothing at all may be done
 	containers []container
 	neighbours []string // other Kubernetes nodes on this machine: "kubelet (process 7)"
@@ -73,19 +81,27 @@ func (j *job) find() {
 	j.findNetwork()
 }
 
-// lockFile is held by a server for as long as it runs, in the server's half of
+// lockFile is held by a server or an agent for as long as it runs, in its half of
 // the data directory and in the run directory.
 const lockFile = ".lock"
 
+func (j *job) dataLock(role string) string { return filepath.Join(string(j.Data), role, lockFile) }
+
 func (j *job) findServer() {
-	onData, err := j.host.Holder(j.at(filepath.Join(j.Data.Server(), lockFile)))
-	onMachine, err2 := j.host.Holder(j.at(filepath.Join(paths.RunDir, lockFile)))
-	if err := errors.Join(err, err2); err != nil {
-		j.facts.refusal = fmt.Errorf("server: %w", err)
+	asServer, err := j.host.Holder(j.at(j.dataLock(roleServer)))
+	asAgent, err2 := j.host.Holder(j.at(j.dataLock(roleAgent)))
+	onMachine, err3 := j.host.Holder(j.at(filepath.Join(paths.RunDir, lockFile)))
+	onData := cmp.Or(asServer, asAgent)
+	j.facts.role = roleServer
+	if asServer == 0 && (asAgent != 0 || !exists(j.at(j.dataLock(roleServer))) && exists(j.at(j.dataLock(roleAgent)))) {
+		j.facts.role = roleAgent
+	}
+	if err := errors.Join(err, err2, err3); err != nil {
+		j.facts.refusal = fmt.Errorf("%s: %w", j.facts.role, err)
 		return
 	}
 	if onMachine != 0 && onData != onMachine {
-		j.facts.refusal = fmt.Errorf("data-dir %q: the server on this machine (process %d) uses another data directory; give its --data-dir",
+		j.facts.refusal = fmt.Errorf("data-dir %q: what runs on this machine (process %d) uses another data directory; give its --data-dir",
 			string(j.Data), onMachine)
 		return
 	}

@@ -27,8 +27,8 @@ type target struct {
 }
 
 // dataEntries is all that cleat makes in a data directory. Other files in it are
-// somebody's own. The server's half has the lock, which says that it is a data
-// directory, so it goes last.
+// somebody's own. The halves have a lock, which says that it is a data directory,
+// so they go last: a server has one in "server", an agent in "agent".
 func dataEntries() []string { return []string{"plugins", "data", "agent", "server"} }
 
 // systemDirs hold what is not cleat's, whatever somebody chose for a data directory.
@@ -51,9 +51,9 @@ func (j *job) refuseData() error {
 		return fmt.Errorf("data-dir %q: is a directory of the system or somebody's home; delete what is cleat's in it by hand, after `cleat killall`: %s",
 			data, strings.Join(dataEntries(), ", "))
 	}
-	if len(j.present(j.dataPaths()...)) > 0 && !exists(j.at(filepath.Join(j.Data.Server(), lockFile))) {
-		return fmt.Errorf("data-dir %q: no server ever ran with it, since %s is missing; give the server's --data-dir, or delete it by hand",
-			data, filepath.Join(j.Data.Server(), lockFile))
+	if len(j.present(j.dataPaths()...)) > 0 && len(j.present(j.dataLock(roleServer), j.dataLock(roleAgent))) == 0 {
+		return fmt.Errorf("data-dir %q: no server or agent ever ran with it, since neither %s nor %s is there; give the right --data-dir, or delete it by hand",
+			data, j.dataLock(roleServer), j.dataLock(roleAgent))
 	}
 	return nil
 }

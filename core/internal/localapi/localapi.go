@@ -44,7 +44,7 @@ func Ask(ctx context.Context, socket, method, path string) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, &Unreachable{fmt.Errorf("no server answers at %s", socket),
-			"is `cleat server` running? Its log says why if it ended; start it with `cleat server` as root"}
+			"is cleat running? Its log says why if it ended; `cleat server` or `cleat agent` starts it, as root"}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &Unreachable{fmt.Errorf("%s: %w", socket, fs.ErrPermission), "only root may ask; try it with sudo"}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -72,6 +72,9 @@ func refusal(socket string, res *http.Response, body []byte) error {
 	}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") && json.Unmarshal(body, &answer) == nil && answer.Error != "" {
 		return errors.New(answer.Error)
+	}
+	if res.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%s: answered %s: an agent does not do what servers do; run it on a server", socket, res.Status)
 	}
 	return fmt.Errorf("%s: answered %s", socket, res.Status)
 }

@@ -37,6 +37,8 @@ func TestAsk(t *testing.T) {
 			w.Write(make([]byte, maxAnswer+1))
 		case "GET/slow":
 			<-r.Context().Done()
+		case "POST/unknown":
+			http.NotFound(w, r)
 		default:
 			http.Error(w, "no", http.StatusTeapot)
 		}
@@ -45,7 +47,7 @@ func TestAsk(t *testing.T) {
 		t.Errorf("got %s, %v", body, err)
 	}
 	for request, want := range map[string]string{
-		"POST /refuse": "field x is wrong", "GET /endless": "larger than", "GET /other": "418",
+		"POST /refuse": "field x is wrong", "GET /endless": "larger than", "GET /other": "418", "POST /unknown": "run it on a server",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		if _, err := Ask(t.Context(), socket, method, path); err == nil || !strings.Contains(err.Error(), want) {

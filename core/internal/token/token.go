@@ -59,6 +59,9 @@ func Parse(s string) (Token, error) {
 		}
 	}
 	if !strings.HasPrefix(s, prefix) {
+		if strings.Contains(s, prefix) && strings.Contains(s, separator) || strings.Contains(s, separator+UserServer+":") || strings.Contains(s, separator+UserNode+":") {
+			return Token{}, fmt.Errorf("token: it does not begin with %q but looks like a part of such a token, or like one in quotes: copy it whole, and nothing else", prefix)
+		}
 		if id, secret, ok := bootstrap(s); ok {
 			return Token{Username: id, Password: secret, Bootstrap: true}, nil
 		}

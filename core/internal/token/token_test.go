@@ -44,18 +44,23 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                         "empty",
-		"\n":                       "empty",
-		strings.Repeat("x", 1025):  "at most",
-		"sec ret":                  "character 4",
-		"s\x00":                    "character 2",
-		"sécret":                   "character 2",
-		"K10secret":                "no \"::\"",
-		"K10abc::server:secret":    "3 characters",
-		"K10" + hash + "::":        "<user>:<password>",
-		"K10" + hash + "::s3cr3t":  "<user>:<password>",
-		"K10" + hash + "::server:": "<user>:<password>",
-		"K10" + hash + ":::s3cr3t": "<user>:<password>",
+		"":                        "empty",
+		"\n":                      "empty",
+		strings.Repeat("x", 1025): "at most",
+		"sec ret":                 "character 4",
+		"s\x00":                   "character 2",
+		"sécret":                  "character 2",
+		"K10secret":               "no \"::\"",
+		// It would be sent to any server as a password otherwise, with what it holds.
+		`"K10` + hash + `::server:s3cr3t"`:                "in quotes",
+		"'K10" + hash + "::abcdef.s3cr3t'":                "in quotes",
+		"token=K10" + hash + "::node:s3cr3t":              "copy it whole",
+		hash[:20] + "::server:s3cr3t":                     "copy it whole",
+		"K10abc::server:secret":                           "3 characters",
+		"K10" + hash + "::":                               "<user>:<password>",
+		"K10" + hash + "::s3cr3t":                         "<user>:<password>",
+		"K10" + hash + "::server:":                        "<user>:<password>",
+		"K10" + hash + ":::s3cr3t":                        "<user>:<password>",
 		"K10" + strings.ToUpper(hash) + "::server:s3cr3t": "lower-case",
 	} {
 		_, err := Parse(in)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -195,6 +196,9 @@ func judge(path string, res *http.Response, body []byte) error {
 		return permanent{refused{fmt.Errorf("the server refuses this node: %s", said)}}
 	case code == http.StatusTooManyRequests || code >= 500:
 		return fmt.Errorf("the server is not ready: %s: %s", res.Status, said)
+	case code == http.StatusNotFound:
+		// A kubelet, or a server of another kind.
+		return permanent{fmt.Errorf("%s: the server answers %s: it is no cleat server; --server wants the port of `cleat server`, 6443 unless its --https-listen-port is another", path, res.Status)}
 	case code < 400:
 		return permanent{fmt.Errorf("%s: the server answers %s: it is no cleat server, or something stands before it", path, res.Status)}
 	default:
@@ -209,11 +213,17 @@ func (c *client) explain(err error) error {
 		unknown  x509.UnknownAuthorityError
 		invalid  x509.CertificateInvalidError
 		inner    *url.Error
+		lookup   *net.DNSError
+		noTLS    tls.RecordHeaderError
 	)
 	if errors.As(err, &inner) {
 		err = inner.Err // the URL is in the message already
 	}
 	switch {
+	case errors.As(err, &lookup):
+		return fmt.Errorf("the server's name cannot be looked up: check --server, and the name servers of this machine: %w", err)
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &noTLS):
+		return fmt.Errorf("what answers there does not speak TLS, so it is no cleat server; --server wants the port of `cleat server`, 6443 unless its --https-listen-port is another: %w", err)
 	case errors.As(err, &hostname):
 		return fmt.Errorf("the server's certificate is not for the name it was asked by: start the server with --tls-san for it: %w", err)
 	case errors.As(err, &unknown):

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
 	"sync"
 	"time"
 
@@ -118,6 +119,8 @@ func (j *Join) Run(ctx context.Context, ready func()) error {
 func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig, error) {
 	var said string
 	var at time.Time
+	// Each attempt has a port of its own in its error; the cause is the same.
+	ownPort := regexp.MustCompile(`:\d+->`)
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
 		config, err := m.ask(ctx, "")
 		if err == nil {
@@ -130,7 +133,7 @@ func (j *Join) untilJoined(ctx context.Context, m *member) (*joinapi.NodeConfig,
 			return nil, fmt.Errorf("join %s: %w", m.client.base, err)
 		}
 		kernel.Waiting(ctx, err)
-		if text := err.Error(); text != said || j.Now().Sub(at) >= repeatLog {
+		if text := ownPort.ReplaceAllString(err.Error(), "->"); text != said || j.Now().Sub(at) >= repeatLog {
 			j.Log.Warn("cannot join yet", "server", m.client.base, "error", err)
 			said, at = text, j.Now()
 		}

@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 		{"bootstrap token", bootstrap, nil, "refuses the token: wrong: has it expired?"},
 		{"expired bootstrap token", bootstrap, status(joinapi.PathConfig, 401, "bootstrap token abcdef expired at noon"), "abcdef expired at noon"},
 		{"not allowed", s.token(), status(joinapi.PathClientKubelet, 403, "no node may be called server-1"), "server-1"},
-		{"strange server", s.token(), status(joinapi.PathConfig, 404, "nothing here"), "404"},
+		{"strange server", s.token(), status(joinapi.PathConfig, 404, "nothing here"), "404 Not Found: it is no cleat server"},
 		{"redirect", s.token(), func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "https://elsewhere.invalid/", http.StatusFound)
 			return true

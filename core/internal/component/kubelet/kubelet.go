@@ -3,6 +3,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -81,6 +83,9 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 	if err := checkKernelLog(); err != nil {
 		return err
 	}
+	if err := checkInotify(func() (int, error) { return unix.InotifyInit1(unix.IN_CLOEXEC) }); err != nil {
+		return err
+	}
 	if err := healthprobe.Free(ctx, healthzAddress, c.servingAddress()); err != nil {
 		return err
 	}
@@ -143,4 +148,26 @@ func checkKernelLog() error {
 		return fmt.Errorf("the kubelet needs the kernel log: %s; make /dev/kmsg readable for this process", strings.TrimPrefix(err.Error(), "open "))
 	}
 	return f.Close()
+}
+
+// inotifyNeeded is what the kubelet opens at its start: for the clients' CA, static
+// pods, volume plugins, its certificate and, the last, cAdvisor. It tries again for the
+// others, but without cAdvisor's it ends the process and says nothing of the cause
+// (initializeRuntimeDependentModules).
+const inotifyNeeded = 5
+
+// checkInotify says before the start that other programs have taken the instances.
+func checkInotify(open func() (fd int, err error)) error {
+	for n := range inotifyNeeded {
+		fd, err := open()
+		if errors.Is(err, unix.EMFILE) {
+			return fmt.Errorf("the kubelet needs %d inotify instances and can have %d: raise the sysctl fs.inotify.max_user_instances, "+
+				"of which other programs of root have taken the rest", inotifyNeeded, n)
+		}
+		if err != nil {
+			return fmt.Errorf("the kubelet needs inotify: %w", err)
+		}
+		defer unix.Close(fd) // only when all are open
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -126,5 +127,22 @@ func TestRegistered(t *testing.T) {
 	}
 	if err := c.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "pleg") {
 		t.Errorf("Check: got %v, want what the kubelet says", err)
+	}
+}
+
+// TestInotify: a machine whose instances are taken is named before the kubelet dies of it.
+func TestInotify(t *testing.T) {
+	for room, want := range map[int]string{0: "and can have 0", 4: "and can have 4: raise the sysctl", 5: ""} {
+		open := 0
+		err := checkInotify(func() (int, error) {
+			if open == room {
+				return -1, unix.EMFILE
+			}
+			open++
+			return unix.Eventfd(0, unix.EFD_CLOEXEC)
+		})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("room for %d: %v", room, err)
+		}
 	}
 }

@@ -70,15 +70,16 @@ type Component struct {
 	lookEvery    time.Duration // 0 = lookInterval
 	health       health
 	policyHealth health
+	nodeHealth   health
 }
 
-// Check reports why a driver does not run at the moment.
+// Check reports why a driver does not run at the moment, and that the Node is gone.
 func (c *Component) Check(context.Context) error {
 	err := c.policyHealth.get()
 	if err != nil {
 		err = fmt.Errorf("NetworkPolicies: %w", err)
 	}
-	return errors.Join(c.health.get(), err)
+	return errors.Join(c.nodeHealth.get(), c.health.get(), err)
 }
 
 // Run is ready when a plan is carried out: its driver runs and its CNI
@@ -113,7 +114,12 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case node = <-nodes:
+		case latest := <-nodes:
+			c.noteGone(latest == nil)
+			if latest == nil {
+				continue
+			}
+			node = latest
 		case <-x.driverUp():
 			if err := x.finish(); err != nil {
 				return err
@@ -136,6 +142,17 @@ func (c *Component) Run(ctx context.Context, ready func()) error {
 			node = wait.end(ctx, node)
 		}
 	}
+}
+
+// noteGone says that the Node was deleted while its machine runs: the kubelet
+// registers it only when it starts.
+func (c *Component) noteGone(gone bool) {
+	var err error
+	if gone {
+		err = fmt.Errorf("node %q was deleted: restart cleat to make this machine a node again, or stop it", c.Config.NodeName)
+		c.Log.Warn("this machine is no node any more", "error", err)
+	}
+	c.nodeHealth.set(err)
 }
 
 func (c *Component) statePath() string { return c.Data.Agent("network.json") }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cleat-dev/cleat/core/config"
 	"github.com/cleat-dev/cleat/core/internal/paths"
+	"github.com/cleat-dev/cleat/core/kernel"
 	"github.com/cleat-dev/cleat/hostabi"
 )
 
@@ -341,6 +342,39 @@ func TestForeignFilesStay(t *testing.T) {
 	f.stop()
 	if got := f.files(); !slices.Equal(got, []string{"05-other.conflist", "10-b.conflist"}) {
 		t.Errorf("left: %q", got)
+	}
+}
+
+// TestDeletedNode: a machine whose Node was deleted says so, until there is one again.
+func TestDeletedNode(t *testing.T) {
+	f := newFixture(t)
+	f.node()
+	f.start(nonePlan)
+	f.waitReady()
+	await := func(what string, is func(error) bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := kernel.Poll(ctx, time.Millisecond, func(ctx context.Context) error {
+			if said := f.c.Check(ctx); !is(said) {
+				return fmt.Errorf("Check says %v", said)
+			}
+			return nil
+		}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if err := f.client.CoreV1().Nodes().Delete(t.Context(), "self", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("deleted", func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), `node "self" was deleted: restart cleat`)
+	})
+	f.node()
+	await("there again", func(err error) bool { return err == nil })
+	f.stop()
+	if log := f.log.String(); strings.Count(log, "was deleted: restart cleat") != 1 {
+		t.Errorf("the log says\n%s", log)
 	}
 }
 

@@ -14,16 +14,19 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// watchNode delivers the latest state of a node whenever it changes. stop
-// waits for the watch to end; it ends by ctx, too.
+// watchNode delivers the latest state of a node whenever it changes, nil when it
+// was deleted. stop waits for the watch to end; it ends by ctx, too.
 func watchNode(ctx context.Context, client kubernetes.Interface, name string) (nodes <-chan *corev1.Node, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	latest := make(chan *corev1.Node, 1)
 	var mu sync.Mutex
-	put := func(obj any) {
-		node, ok := obj.(*corev1.Node)
-		if !ok || node.Name != name {
+	put := func(obj any, deleted bool) {
+		if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err != nil || key != name {
 			return
+		}
+		var node *corev1.Node
+		if !deleted {
+			node, _ = obj.(*corev1.Node) // the watch has nothing else
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -39,8 +42,9 @@ func watchNode(ctx context.Context, client kubernetes.Interface, name string) (n
 		}))
 	// The handler is added before the informer starts, so this cannot fail.
 	_, _ = factory.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    put,
-		UpdateFunc: func(_, obj any) { put(obj) },
+		AddFunc:    func(obj any) { put(obj, false) },
+		UpdateFunc: func(_, obj any) { put(obj, false) },
+		DeleteFunc: func(obj any) { put(obj, true) },
 	})
 	factory.StartWithContext(ctx)
 	return latest, func() {

@@ -326,6 +326,17 @@ func TestDifference(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("-10.42.1.0/24 10.99.0.3", "+10.42.9.0/24 10.99.0.3")
+
+	// A Node of another name that the same machine had goes, and with it the entry of
+	// the vxlan link that both need.
+	alias := peer("vxlan", "{}")
+	alias.Name, alias.Annotations[annotationPublicIP], alias.Spec.PodCIDRs = "alias", "10.99.0.3", []string{"10.42.2.0/24"}
+	create(alias)
+	expect("+10.42.2.0/24 10.99.0.3")
+	if err := nodes.Delete(t.Context(), "alias", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	expect("-10.42.2.0/24 10.99.0.3", "+10.42.9.0/24 10.99.0.3")
 	m.close()
 	if err := <-watched; err != nil {
 		t.Error(err)

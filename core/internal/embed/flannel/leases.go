@@ -34,8 +34,11 @@ func (m *nodes) difference(sent map[string]lease.Lease) []lease.Event {
 			removed = append(removed, lease.Event{Type: lease.EventRemoved, Lease: sent[name]})
 		}
 	}
+	lost := func(l lease.Lease) bool {
+		return slices.ContainsFunc(removed, func(e lease.Event) bool { return sameMachine(e.Lease, l) })
+	}
 	for _, name := range slices.Sorted(maps.Keys(now)) {
-		if old, ok := sent[name]; !ok || !reflect.DeepEqual(old, now[name]) {
+		if old, ok := sent[name]; !ok || !reflect.DeepEqual(old, now[name]) || lost(old) {
 			added = append(added, lease.Event{Type: lease.EventAdded, Lease: now[name]})
 		}
 	}
@@ -46,6 +49,13 @@ func (m *nodes) difference(sent map[string]lease.Lease) []lease.Event {
 
 func sameSubnets(a, b lease.Lease) bool {
 	return a.Subnet.Equal(b.Subnet) && a.EnableIPv6 == b.EnableIPv6 && (!a.EnableIPv6 || a.IPv6Subnet.Equal(b.IPv6Subnet))
+}
+
+// sameMachine reports whether two Nodes were made by one machine, which had another
+// name then: what leads to the one leads to the other, and goes with the first of them.
+func sameMachine(a, b lease.Lease) bool {
+	return a.EnableIPv4 && a.Attrs.PublicIP == b.Attrs.PublicIP ||
+		a.EnableIPv6 && a.Attrs.PublicIPv6.Cmp(b.Attrs.PublicIPv6) == 0
 }
 
 // nodeLease reads what a node's flannel published; an error if it has not, or
