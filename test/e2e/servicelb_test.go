@@ -140,7 +140,7 @@ func TestServiceLB(t *testing.T) {
 			n.awaitEvent(t, ns, service, "PortInUse", "listens on port "+port)
 			n.awaitIngress(t, ns, service, "")
 		}
-		if out := client.Must(t, "curl", "-ksS", "--max-time", "5", fmt.Sprintf("https://%s:6443/ping", n.Addr)); !strings.Contains(out, "pong") {
+		if out := client.Must(t, "curl", "-ksS", "--max-time", "60", fmt.Sprintf("https://%s:6443/ping", n.Addr)); !strings.Contains(out, "pong") {
 			t.Errorf("the server answers %q", out)
 		}
 	})

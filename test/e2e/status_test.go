@@ -231,7 +231,7 @@ func testMetrics(t *testing.T, n *node) {
 
 // readyz asks without credentials, as a load balancer does.
 func readyz(n *node, query string) (status, body string, err error) {
-	out, err := n.Run("curl", "-sS", "-k", "--max-time", "5", "-w", "%{http_code}", "https://127.0.0.1:6443/readyz"+query)
+	out, err := n.Run("curl", "-sS", "-k", "--max-time", "60", "-w", "%{http_code}", "https://127.0.0.1:6443/readyz"+query)
 	at := max(len(out)-3, 0)
 	return out[at:], out[:at], err
 }

@@ -60,7 +60,7 @@ func traces(t *testing.T, lab string) []string {
 
 func wantNoTraces(t *testing.T, lab string) {
 	t.Helper()
-	Eventually(t, 10*time.Second, "no traces of "+lab, func() error {
+	Eventually(t, time.Minute, "no traces of "+lab, func() error {
 		if found := traces(t, lab); len(found) > 0 {
 			return &tracesError{found}
 		}
@@ -129,8 +129,8 @@ func TestMachines(t *testing.T) {
 		const hello = `use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 5);
 			while ($c = $s->accept) { print $c "hello from n2\n"; close $c }`
 		server := n2.Start(t, "hello", "perl", "-e", hello)
-		fetch := []string{"timeout", "2", "bash", "-c", "cat </dev/tcp/10.99.0.2/8000"}
-		Eventually(t, 10*time.Second, "n1 reads from n2", func() error {
+		fetch := []string{"timeout", "5", "bash", "-c", "cat </dev/tcp/10.99.0.2/8000"}
+		Eventually(t, time.Minute, "n1 reads from n2", func() error {
 			out, err := n1.Run(fetch...)
 			if err == nil && out != "hello from n2\n" {
 				err = errors.New(out)
@@ -143,14 +143,14 @@ func TestMachines(t *testing.T) {
 			t.Error("the host reaches a machine")
 		}
 		server.Signal(t, "TERM")
-		if err := server.Wait(t, 10*time.Second); err == nil {
+		if err := server.Wait(t, time.Minute); err == nil {
 			t.Error("a process killed by a signal ended well")
 		}
 	})
 	t.Run("a crash keeps the disk and nothing else", func(t *testing.T) {
 		p := n1.Start(t, "sleep", "sleep", "1000")
 		n1.Crash()
-		if err := p.Wait(t, 10*time.Second); err == nil {
+		if err := p.Wait(t, time.Minute); err == nil {
 			t.Error("a process survived the crash")
 		}
 		if _, err := n1.Run("true"); err == nil {
