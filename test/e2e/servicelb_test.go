@@ -51,7 +51,7 @@ spec: {type: LoadBalancer, selector: {app: peers}, ports: [{port: %s, protocol: 
 
 // fetch prints what a Service answers.
 func fetch(url string) []string {
-	return []string{"curl", "-sS", "--max-time", "3", url + "/cgi-bin/peer"}
+	return []string{"curl", "-sS", "--max-time", "10", url + "/cgi-bin/peer"}
 }
 
 // awaitIngress waits until a Service of type LoadBalancer has these addresses.

@@ -112,7 +112,7 @@ func checkConfig(t *testing.T, n *node, name, found string) {
 
 func testStatus(t *testing.T, n *node) {
 	var s serverStatus
-	lab.Eventually(t, podPatience, "every addon is applied", func() error {
+	lab.Eventually(t, podPatience, "every addon is applied and every unit ready", func() error {
 		out, err := n.Run("cleat", "status", "-o", "json")
 		if err != nil {
 			return err
@@ -121,8 +121,11 @@ func testStatus(t *testing.T, n *node) {
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			return err
 		}
+		if s.State != "ready" {
+			return errors.New("the server is " + s.State) // on a busy machine an answer may be late
+		}
 		if len(s.Addons) == 0 {
-			return errors.New("there is none")
+			return errors.New("there is no addon")
 		}
 		for _, a := range s.Addons {
 			if a.State != "applied" {
@@ -268,7 +271,8 @@ func testReadyzAndEvents(t *testing.T, n *node) {
 		t.Helper()
 		lab.Eventually(t, podPatience, "event "+reason, func() error {
 			out, err := n.Run("kubectl", "get", "events", "-n", "default", "--field-selector", "involvedObject.kind=Node,involvedObject.name=n1,reason="+reason)
-			if err == nil && (!strings.Contains(out, text) || strings.Count(out, "\n") != 2) {
+			// On a busy machine there may be some of other units too.
+			if err == nil && strings.Count(out, text) != 1 {
 				err = fmt.Errorf("not one event with %q: %s", text, out)
 			}
 			return err
