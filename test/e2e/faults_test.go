@@ -15,7 +15,7 @@ import (
 )
 
 // faultPatience is how long a server may take to say what is wrong.
-const faultPatience = time.Minute
+const faultPatience = bootPatience
 
 // fault is something wrong with a machine. harm brings it about and mend takes it
 // back, both in a shell, in which $db is the database. says is all that a server
