@@ -129,7 +129,7 @@ func TestMachines(t *testing.T) {
 		const hello = `use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 5);
 			while ($c = $s->accept) { print $c "hello from n2\n"; close $c }`
 		server := n2.Start(t, "hello", "perl", "-e", hello)
-		fetch := []string{"timeout", "5", "bash", "-c", "cat </dev/tcp/10.99.0.2/8000"}
+		fetch := []string{"timeout", "2", "bash", "-c", "cat </dev/tcp/10.99.0.2/8000"}
 		Eventually(t, time.Minute, "n1 reads from n2", func() error {
 			out, err := n1.Run(fetch...)
 			if err == nil && out != "hello from n2\n" {
@@ -145,6 +145,18 @@ func TestMachines(t *testing.T) {
 		server.Signal(t, "TERM")
 		if err := server.Wait(t, time.Minute); err == nil {
 			t.Error("a process killed by a signal ended well")
+		}
+	})
+	t.Run("a process hears a signal from its first moment on", func(t *testing.T) {
+		for range 10 {
+			p := n1.Start(t, "brief", "sleep", "1000")
+			p.Signal(t, "KILL")
+			if err := p.Wait(t, time.Minute); err == nil {
+				t.Error("a process that was killed ended well")
+			}
+		}
+		if err := n1.Start(t, "missing", "no-such-program").Wait(t, time.Minute); err == nil {
+			t.Error("a program that is missing ended well")
 		}
 	})
 	t.Run("a crash keeps the disk and nothing else", func(t *testing.T) {
