@@ -142,6 +142,7 @@ func TestFaults(t *testing.T) {
 			n.Must(t, "sh", "-euc", "db="+stateFile+"; "+script)
 		}
 	}
+	from := 0 // where the log of the last server ends
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
 			defer sh(t, f.mend)
@@ -150,12 +151,12 @@ func TestFaults(t *testing.T) {
 				defer n.ListenOn(t, f.listen).Close()
 			}
 			p := n.Start(t, "cleat-faulty", append([]string{"cleat", "server"}, slices.Concat(n.args, f.args)...)...)
-			from := len(p.Log())
 			defer func() { // also when it did not do what it should
 				if ended, _ := p.Ended(); !ended {
 					p.Signal(t, "KILL")
 					_ = p.Wait(t, podPatience) // says that it was killed
 				}
+				from = len(p.Log())
 			}()
 			begun := time.Now()
 			lab.Eventually(t, faultPatience, "what is wrong", func() error {
