@@ -37,7 +37,7 @@ func localServer(t *testing.T, pattern string, handler http.HandlerFunc) (socket
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc(pattern, handler)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { _ = srv.Serve(l) }()
 	stop = func() { _ = srv.Close() }
 	t.Cleanup(stop)

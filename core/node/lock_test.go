@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,8 +57,12 @@ func TestLockOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(file, dead.Process.Pid)
-	orphan := exec.Command("sleep", "0.3")
+	orphan := exec.Command("cat") // until it is told to end
 	orphan.ExtraFiles = []*os.File{file}
+	end, err := orphan.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := orphan.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +72,7 @@ func TestLockOfTheDead(t *testing.T) {
 	if _, err := lockNode(stopped, data.Server(), run); !errors.Is(err, context.Canceled) {
 		t.Errorf("a stop while it waits: got %v", err)
 	}
+	time.AfterFunc(5*orphanPause, func() { end.Close() })
 	unlock, err := lockNode(t.Context(), data.Server(), run)
 	if err != nil {
 		t.Fatal(err)

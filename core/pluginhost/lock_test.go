@@ -72,7 +72,7 @@ func TestLockErrors(t *testing.T) {
 		{"'cleat_core_v1', ", "'cleat_core_v1', 'cleat_core_v1', ", `capabilities names "cleat_core_v1" twice`},
 		{"'metadata.labels'", "'metadata..labels'", `read_paths: field path "metadata..labels": at byte 9`},
 		{"memory_pages = 16", "memory_pages = 0", "limits.memory_pages is 0, must be 1 to 16384"},
-		{"deadline_ms = 250", "deadline_ms = 100000", "limits.deadline_ms is 100000, must be 1 to 60000"},
+		{"deadline_ms = 10000", "deadline_ms = 100000", "limits.deadline_ms is 100000, must be 1 to 60000"},
 		{"pool_max = 4", "pool_max = 65", "limits.pool_max is 65"},
 		{"failure_policy = 'fail'", "failure_policy = 'maybe'", `failure_policy is "maybe", must be "fail" or "ignore"`},
 		{"signer = ''", "signer = 'me'", "must be empty or key: and the SHA-256"},

@@ -78,7 +78,7 @@ func TestMeterStops(t *testing.T) {
 		if err != nil || result.Allowed || !strings.Contains(result.Message, "deadline of 50ms") {
 			t.Errorf("%s: %+v, %v", name, result, err)
 		}
-		if spent := time.Since(begin); spent > 5*time.Second {
+		if spent := time.Since(begin); spent > 30*time.Second {
 			t.Errorf("%s: ended after %s", name, spent)
 		}
 		if s := h.Stats()[0]; s.Timeouts != 1 {

@@ -243,7 +243,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		h, err := Open(ctx, Options{Lock: text, Embedded: fstest.MapFS{"g.wasm": &fstest.MapFile{Data: wasm}}})
 		if err != nil {

@@ -91,7 +91,7 @@ func TestOutputFlood(t *testing.T) {
 	for range 5000 {
 		s.write(1, flood)
 	}
-	if spent := time.Since(begin); spent > 5*time.Second {
+	if spent := time.Since(begin); spent > 30*time.Second {
 		t.Errorf("5 GiB took %s", spent)
 	}
 	s.write(1, []byte("too late\n"))

@@ -60,12 +60,7 @@ func (a *agent) awaitReady(t *testing.T) float64 {
 		if ended, err := a.process.Ended(); ended {
 			t.Fatalf("cleat agent ended: %v", err)
 		}
-		out, err := a.of.Run("kubectl", "get", "node", a.Name, "-o",
-			`jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.message}{end}`)
-		if err == nil && !strings.HasPrefix(out, "True ") {
-			err = errors.New(out)
-		}
-		return err
+		return a.of.ready(a.Name, a.started)
 	})
 	return time.Since(a.started).Seconds()
 }

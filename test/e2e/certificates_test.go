@@ -56,8 +56,8 @@ func TestCertificates(t *testing.T) {
 	}
 	requests.stop()
 	requests.check(t)
-	// Three lifetimes have five renewals.
-	if c.cut > 5 {
+	// Three lifetimes have five renewals, and a slow machine takes longer than that.
+	if most := 1 + int(time.Since(began)/(certificateLife/2)); c.cut > most {
 		t.Errorf("%d of %d requests to kubelets were cut", c.cut, c.asked)
 	}
 	movedOn(t, files, c.files(t))
@@ -242,7 +242,7 @@ func startRequests(t *testing.T, n *node) *requests {
 	cfg = rest.AnonymousClientConfig(cfg)
 	n.kubectl(t, "create", "rolebinding", "view", "--clusterrole=view", "--serviceaccount=default:default")
 	cfg.BearerToken = strings.TrimSpace(n.kubectl(t, "create", "token", "default"))
-	cfg.Dial, cfg.Timeout = n.Dial, 10*time.Second
+	cfg.Dial, cfg.Timeout = n.Dial, time.Minute
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		t.Fatal(err)

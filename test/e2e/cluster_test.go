@@ -95,15 +95,15 @@ func (n *node) awaitReady(t *testing.T) float64 {
 		if ended, err := n.server.Ended(); ended {
 			t.Fatalf("cleat server ended: %v", err)
 		}
-		return n.ready()
+		return n.ready(n.Name, n.booted)
 	})
 	return time.Since(n.booted).Seconds()
 }
 
-// ready tells why the node is not Ready yet. A condition from before the start of
-// the server does not count.
-func (n *node) ready() error {
-	out, err := n.Run("kubectl", "get", "node", n.Name, "-o",
+// ready tells why a node is not Ready yet. A condition from before its start does
+// not count.
+func (n *node) ready(name string, started time.Time) error {
+	out, err := n.Run("kubectl", "get", "node", name, "-o",
 		`jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime} {.message}{end}`)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (n *node) ready() error {
 	if err != nil {
 		return err
 	}
-	if fields[0] != "True" || beat.Before(n.booted.Truncate(time.Second)) {
+	if fields[0] != "True" || beat.Before(started.Truncate(time.Second)) {
 		return errors.New(out)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cleat-dev/cleat/test/e2e/lab"
 )
@@ -119,24 +120,44 @@ func chainsAndRules(saved string) []string {
 	return all
 }
 
-// compare reports what was not there before and what is not there any more.
-func (s snapshot) compare(t *testing.T, when string, after snapshot, but ...string) {
+// restingSnapshot waits until two snapshots in a row are the same.
+func restingSnapshot(t *testing.T, m *lab.Machine) snapshot {
 	t.Helper()
+	var last snapshot
+	lab.Eventually(t, podPatience, "the machine is at rest", func() error {
+		before := last
+		last = takeSnapshot(t, m)
+		return before.compare(last)
+	})
+	return last
+}
+
+// compare reports what was not there before and what is not there any more.
+func (s snapshot) compare(after snapshot, but ...string) error {
+	var errs []error
 	for what := range leftovers() {
 		if slices.Contains(but, what) {
 			continue
 		}
 		for _, one := range after[what] {
 			if !slices.Contains(s[what], one) {
-				t.Errorf("%s, of %s there is still: %s", when, what, one)
+				errs = append(errs, fmt.Errorf("of %s there is still: %s", what, one))
 			}
 		}
 		for _, one := range s[what] {
 			if !slices.Contains(after[what], one) {
-				t.Errorf("%s, of %s there is no longer: %s", when, what, one)
+				errs = append(errs, fmt.Errorf("of %s there is no longer: %s", what, one))
 			}
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// await waits until a machine is as it was: the kernel takes a moment for what the dead
+// have used.
+func (s snapshot) await(t *testing.T, when string, m *lab.Machine, but ...string) {
+	t.Helper()
+	lab.Eventually(t, 30*time.Second, when, func() error { return s.compare(takeSnapshot(t, m), but...) })
 }
 
 // stranger puts things on the machine that are not cleat's and look much like it.
@@ -242,7 +263,7 @@ func (l life) run(t *testing.T) {
 		n.Must(t, "sh", "-c", stranger)
 	}
 	n.awaitAddresses(t)
-	first := takeSnapshot(t, n.Machine)
+	first := restingSnapshot(t, n.Machine)
 	install := func() {
 		n.CopyFile(t, artefact(t, "CLEAT_TEST_IMAGES", "build/test-images.tar"), l.data+"/agent/images/test-images.tar", 0o644)
 		n.WriteFile(t, "/etc/cleat/config.yaml", l.config)
@@ -283,17 +304,17 @@ func (l life) run(t *testing.T) {
 			t.Error("kubectl exec ended well after the server was killed")
 		}
 		n.awaitAddresses(t)
-		before := takeSnapshot(t, n.Machine)
+		before := restingSnapshot(t, n.Machine)
 		if out, err := n.Run("cleat", "uninstall"); err == nil || !strings.Contains(err.Error(), "--yes") {
 			t.Errorf("uninstall without a terminal: %v\n%s", err, out)
 		}
 		do("cleat", "killall", "--dry-run")
-		before.compare(t, "after a dry run", takeSnapshot(t, n.Machine))
+		before.await(t, "after a dry run", n.Machine)
 		do("cleat", "killall")
 	} else {
 		follow(guide[0])
 	}
-	first.compare(t, "after killall", takeSnapshot(t, n.Machine), "data")
+	first.await(t, "after killall", n.Machine, "data")
 	if out := do("cleat", "killall"); strings.Contains(out, "removed") || strings.Contains(out, "killed") {
 		t.Error("a second killall found something")
 	}
@@ -316,7 +337,7 @@ func (l life) run(t *testing.T) {
 		if err := n.server.Wait(t, podPatience); err != nil {
 			t.Errorf("cleat server after uninstall: %v, want status 0", err)
 		}
-		first.compare(t, "after uninstall", takeSnapshot(t, n.Machine))
+		first.await(t, "after uninstall", n.Machine)
 	}
 	// What somebody else mounted is in the way.
 	mine := l.data + "/agent/mine"
@@ -327,7 +348,7 @@ func (l life) run(t *testing.T) {
 	n.Must(t, "umount", mine)
 	do("cleat", "uninstall", "--yes", "--data-dir", l.data)
 	do("cleat", "uninstall", "--yes")
-	first.compare(t, "after another uninstall", takeSnapshot(t, n.Machine))
+	first.await(t, "after another uninstall", n.Machine)
 }
 
 // awaitAddresses waits until the kernel has made sure that no neighbour has the machine's

@@ -15,7 +15,7 @@ import (
 )
 
 // faultPatience is how long a server may take to say what is wrong.
-const faultPatience = time.Minute
+const faultPatience = bootPatience
 
 // fault is something wrong with a machine. harm brings it about and mend takes it
 // back, both in a shell, in which $db is the database. says is all that a server
@@ -142,6 +142,7 @@ func TestFaults(t *testing.T) {
 			n.Must(t, "sh", "-euc", "db="+stateFile+"; "+script)
 		}
 	}
+	from := 0 // where the log of the last server ends
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
 			defer sh(t, f.mend)
@@ -150,12 +151,12 @@ func TestFaults(t *testing.T) {
 				defer n.ListenOn(t, f.listen).Close()
 			}
 			p := n.Start(t, "cleat-faulty", append([]string{"cleat", "server"}, slices.Concat(n.args, f.args)...)...)
-			from := len(p.Log())
 			defer func() { // also when it did not do what it should
 				if ended, _ := p.Ended(); !ended {
 					p.Signal(t, "KILL")
 					_ = p.Wait(t, podPatience) // says that it was killed
 				}
+				from = len(p.Log())
 			}()
 			begun := time.Now()
 			lab.Eventually(t, faultPatience, "what is wrong", func() error {

@@ -30,7 +30,7 @@ const (
 	// guideDir is where a reader of the guides begins.
 	guideDir = "/var/lib/cleat/guides"
 	// buildPatience is for a compiler that finds its cache empty.
-	buildPatience = 5 * time.Minute
+	buildPatience = 10 * time.Minute
 )
 
 // guide is a page of the documentation, as what a reader does with it.

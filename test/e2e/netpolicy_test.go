@@ -154,7 +154,7 @@ func testDenyAll(t *testing.T, c *policed) {
 	}
 	c.expect(t, requests...)
 	// The node itself is let through: probes would fail, and the pods be killed.
-	if _, err := c.Run("curl", "-sS", "--max-time", "5", c.url(t, "inner", "web-n1", 8080)); err != nil {
+	if _, err := c.Run("curl", "-sS", "--max-time", "60", c.url(t, "inner", "web-n1", 8080)); err != nil {
 		t.Errorf("from the pod's own node: %v", err)
 	}
 }
@@ -165,7 +165,7 @@ func testFirstMoment(t *testing.T, c *policed) {
 	url := c.url(t, "outer", "web-n1", 8080)
 	for _, ns := range []string{"inner", "outer"} {
 		for _, on := range []string{"n1", "n2"} {
-			c.apply(t, ns, podOf("first-"+on, fmt.Sprintf("{ timeout 4 wget -q -O - %s || echo nothing; } 2>/dev/null", url), "  nodeName: "+on))
+			c.apply(t, ns, podOf("first-"+on, fmt.Sprintf("{ timeout 10 wget -q -O - %s || echo nothing; } 2>/dev/null", url), "  nodeName: "+on))
 		}
 	}
 	for ns, want := range map[string]string{"inner": "nothing\n", "outer": "outer\n"} {

@@ -78,7 +78,7 @@ func testPortForward(t *testing.T, c *cluster) {
 	p := c.Start(t, "port-forward", "kubectl", "port-forward", "-n", "web", "service/web", "18080:80")
 	eventuallyPrints(t, c.Machine, podPatience, "web-", "curl", "-sS", "--max-time", "3", "http://127.0.0.1:18080")
 	p.Signal(t, "TERM")
-	if err := p.Wait(t, 20*time.Second); err == nil {
+	if err := p.Wait(t, podPatience); err == nil {
 		t.Log("kubectl port-forward ended well after SIGTERM")
 	}
 }

@@ -51,7 +51,7 @@ spec: {type: LoadBalancer, selector: {app: peers}, ports: [{port: %s, protocol: 
 
 // fetch prints what a Service answers.
 func fetch(url string) []string {
-	return []string{"curl", "-sS", "--max-time", "3", url + "/cgi-bin/peer"}
+	return []string{"curl", "-sS", "--max-time", "10", url + "/cgi-bin/peer"}
 }
 
 // awaitIngress waits until a Service of type LoadBalancer has these addresses.
@@ -140,7 +140,7 @@ func TestServiceLB(t *testing.T) {
 			n.awaitEvent(t, ns, service, "PortInUse", "listens on port "+port)
 			n.awaitIngress(t, ns, service, "")
 		}
-		if out := client.Must(t, "curl", "-ksS", "--max-time", "5", fmt.Sprintf("https://%s:6443/ping", n.Addr)); !strings.Contains(out, "pong") {
+		if out := client.Must(t, "curl", "-ksS", "--max-time", "60", fmt.Sprintf("https://%s:6443/ping", n.Addr)); !strings.Contains(out, "pong") {
 			t.Errorf("the server answers %q", out)
 		}
 	})

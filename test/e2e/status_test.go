@@ -112,7 +112,7 @@ func checkConfig(t *testing.T, n *node, name, found string) {
 
 func testStatus(t *testing.T, n *node) {
 	var s serverStatus
-	lab.Eventually(t, podPatience, "every addon is applied", func() error {
+	lab.Eventually(t, podPatience, "every addon is applied and every unit ready", func() error {
 		out, err := n.Run("cleat", "status", "-o", "json")
 		if err != nil {
 			return err
@@ -121,8 +121,11 @@ func testStatus(t *testing.T, n *node) {
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			return err
 		}
+		if s.State != "ready" {
+			return errors.New("the server is " + s.State) // on a busy machine an answer may be late
+		}
 		if len(s.Addons) == 0 {
-			return errors.New("there is none")
+			return errors.New("there is no addon")
 		}
 		for _, a := range s.Addons {
 			if a.State != "applied" {
@@ -231,7 +234,7 @@ func testMetrics(t *testing.T, n *node) {
 
 // readyz asks without credentials, as a load balancer does.
 func readyz(n *node, query string) (status, body string, err error) {
-	out, err := n.Run("curl", "-sS", "-k", "--max-time", "5", "-w", "%{http_code}", "https://127.0.0.1:6443/readyz"+query)
+	out, err := n.Run("curl", "-sS", "-k", "--max-time", "60", "-w", "%{http_code}", "https://127.0.0.1:6443/readyz"+query)
 	at := max(len(out)-3, 0)
 	return out[at:], out[:at], err
 }
@@ -268,7 +271,8 @@ func testReadyzAndEvents(t *testing.T, n *node) {
 		t.Helper()
 		lab.Eventually(t, podPatience, "event "+reason, func() error {
 			out, err := n.Run("kubectl", "get", "events", "-n", "default", "--field-selector", "involvedObject.kind=Node,involvedObject.name=n1,reason="+reason)
-			if err == nil && (!strings.Contains(out, text) || strings.Count(out, "\n") != 2) {
+			// On a busy machine there may be some of other units too.
+			if err == nil && strings.Count(out, text) != 1 {
 				err = fmt.Errorf("not one event with %q: %s", text, out)
 			}
 			return err

@@ -104,7 +104,7 @@ func testListeners(t *testing.T, c *cluster) {
 		{":10250/pods", "401"},
 	} {
 		t.Run(tc.url, func(t *testing.T) {
-			got := c.client.Must(t, "curl", "-sS", "-k", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", "https://"+c.Addr.String()+tc.url)
+			got := c.client.Must(t, "curl", "-sS", "-k", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "https://"+c.Addr.String()+tc.url)
 			if got != tc.want {
 				t.Errorf("an unknown client gets status %s, want %s", got, tc.want)
 			}

@@ -277,7 +277,7 @@ func TestLargePlans(t *testing.T) {
 			_, claimed, err := h.Render(context.Background(), deployInput())
 			spent, took := time.Since(begin), allocated()-before
 			t.Logf("%s, %d MiB allocated, claimed %t, %s", spent.Round(time.Millisecond), took>>20, claimed, head(fmt.Sprint(err), 1))
-			if spent > 10*time.Second {
+			if spent > time.Minute {
 				t.Errorf("took %s", spent)
 			}
 			if took > 1<<30 {

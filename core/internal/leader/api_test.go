@@ -151,7 +151,7 @@ func (s *api) writes() int {
 // eventually waits, looking after each request, until is holds.
 func (s *api) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -163,7 +163,7 @@ func (s *api) eventually(t *testing.T, what string, is func() bool) {
 		case <-changed:
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

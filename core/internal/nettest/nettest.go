@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,6 +46,16 @@ func Main(m *testing.M, prepare ...func() error) int {
 		return 1
 	}
 	return 0
+}
+
+// Loopback prepares a network that has only the loopback link: for tests that choose a
+// port and use it later, which other tests on the machine would take meanwhile.
+func Loopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	return netlink.LinkSetUp(lo)
 }
 
 // Host is a network namespace beside the one the tests run in.

@@ -28,25 +28,26 @@ func TestTemplateBombs(t *testing.T) {
 		"loop": {map[string]string{"templates/a.yaml": strings.Repeat("{{ range until 100000 }}", 4) + strings.Repeat("{{ end }}", 4)},
 			2 * time.Second, "was not done after"},
 		"doubling": {map[string]string{"templates/a.yaml": `{{ $x := "0123456789" }}{{ range until 60 }}{{ $x = printf "%s%s" $x $x }}{{ end }}`},
-			20 * time.Second, "needs more than 512 MiB of memory"},
+			time.Minute, "needs more than 512 MiB of memory"},
 		"repeat": {map[string]string{"templates/a.yaml": `{{ repeat 4000000000 "x" }}`},
-			20 * time.Second, "needs more than 512 MiB of memory"},
+			time.Minute, "needs more than 512 MiB of memory"},
 		"list": {map[string]string{"templates/a.yaml": `{{ len (until 4000000000) }}`},
-			20 * time.Second, "needs more than 512 MiB of memory"},
+			time.Minute, "needs more than 512 MiB of memory"},
 		"graph": {map[string]string{"templates/a.yaml": `{{ $d := dict "a" "b" }}{{ range until 60 }}{{ $d = dict "a" $d "b" $d }}{{ end }}{{ toJson $d }}`},
 			2 * time.Second, "rendering was "},
 		"recursion": {map[string]string{"templates/a.yaml": `{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}`},
-			20 * time.Second, "exceeded maximum template depth"},
+			time.Minute, "exceeded maximum template depth"},
 		"include": {map[string]string{"templates/a.yaml": `{{ define "a" }}{{ include "a" . }}{{ end }}{{ include "a" . }}`},
-			20 * time.Second, "nested reference name"},
+			time.Minute, "nested reference name"},
 		"tpl": {map[string]string{"templates/a.yaml": `{{ tpl .Values.t . }}`, "values.yaml": `t: "{{ tpl .Values.t . }}"`},
 			5 * time.Second, "chart: "},
 		"regexp": {map[string]string{"templates/a.yaml": `{{ regexReplaceAll "a{1000}{1000}{1000}" "x" "y" }}`},
-			20 * time.Second, "regexp"},
+			time.Minute, "regexp"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.files["Chart.yaml"] = bombHead
-			// What ends by memory has time enough on a busy machine too.
+			// What ends by memory has time enough on a busy machine too, and what ends by
+			// time ends, be it late.
 			ctx, cancel := context.WithTimeout(t.Context(), tc.time)
 			defer cancel()
 			begin := time.Now()
@@ -54,7 +55,7 @@ func TestTemplateBombs(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.why) {
 				t.Errorf("got %v, want %q", err, tc.why)
 			}
-			if spent := time.Since(begin); spent > tc.time+2*killDelay {
+			if spent := time.Since(begin); spent > tc.time+time.Minute {
 				t.Errorf("it took %v", spent)
 			}
 		})

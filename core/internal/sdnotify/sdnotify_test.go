@@ -20,7 +20,7 @@ func listen(t *testing.T, name string) (receive func() string) {
 	t.Cleanup(func() { conn.Close() })
 	return func() string {
 		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 4096)

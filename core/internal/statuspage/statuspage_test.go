@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,11 +267,14 @@ func watch(t *testing.T, p *Page) *stream {
 // does, and they are told only what is new.
 func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		looks, state := 0, serverstatus.StateStarting
+		var looks atomic.Int32
+		var state atomic.Value
+		state.Store(serverstatus.StateStarting)
 		p := page(Options{
 			Status: func() serverstatus.Status {
-				looks++
-				return serverstatus.Status{Node: "n1", State: state, ObservedAt: time.Now()}
+				looks.Add(1)
+				now, _ := state.Load().(serverstatus.State)
+				return serverstatus.Status{Node: "n1", State: now, ObservedAt: time.Now()}
 			},
 			Events: func(context.Context) ([]serverstatus.Event, error) {
 				return []serverstatus.Event{{Reason: "<b>"}}, nil
@@ -291,14 +295,14 @@ func TestStream(t *testing.T) {
 		for len(b.messages) > 0 {
 			<-b.messages
 		}
-		if looks != 2 {
-			t.Errorf("two watchers had the server looked at %d times in 1.5 s", looks)
+		if looks.Load() != 2 {
+			t.Errorf("two watchers had the server looked at %d times in 1.5 s", looks.Load())
 		}
 		time.Sleep(10 * time.Second)
 		if len(a.messages)+len(b.messages) != 0 {
 			t.Error("told again what has not changed")
 		}
-		state = serverstatus.StateReady
+		state.Store(serverstatus.StateReady)
 		time.Sleep(time.Second)
 		if m := <-a.messages; m.Status.State != serverstatus.StateReady {
 			t.Errorf("told %+v", m)
@@ -315,10 +319,10 @@ func TestStream(t *testing.T) {
 		b.cancel()
 		late.cancel()
 		synctest.Wait()
-		before := looks
+		before := looks.Load()
 		time.Sleep(time.Minute)
-		if looks != before {
-			t.Errorf("nobody watches, and the server was looked at %d times", looks-before)
+		if looks.Load() != before {
+			t.Errorf("nobody watches, and the server was looked at %d times", looks.Load()-before)
 		}
 		again := watch(t, p)
 		synctest.Wait()

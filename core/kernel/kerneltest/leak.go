@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// NoLeaks fails the test if, five seconds after its end, goroutines run that did
-// not run when NoLeaks was called. Call it first, and not in parallel tests.
+// NoLeaks fails the test if, Deadline after its end, goroutines run that did not
+// run when NoLeaks was called. Call it first, and not in parallel tests.
 func NoLeaks(t testing.TB) {
 	t.Helper()
-	noLeaks(t, 5*time.Second)
+	noLeaks(t, Deadline)
 }
 
 func noLeaks(t testing.TB, patience time.Duration) {

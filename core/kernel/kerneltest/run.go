@@ -8,8 +8,8 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-// Deadline is how long Run waits for readiness and for the end, far longer than
-// any component of a test needs.
+// Deadline is how long Run waits for readiness and for the end, and NoLeaks for the
+// last goroutine: far longer than any component of a test needs.
 const Deadline = 30 * time.Second
 
 // Run runs one component in a kernel of its own until it is ready. stop ends it

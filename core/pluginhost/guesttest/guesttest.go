@@ -60,6 +60,10 @@ func HostFunction(module, name string) Import {
 	return Import{module, name, f.ParamTypes(), f.Results}
 }
 
+// deadlineMS is what a guest gets for a call: a busy machine is no fault of the guest's.
+// One that comes to no end needs a shorter deadline.
+const deadlineMS = 10_000
+
 // Admission returns a manifest of an admission plugin that validates and
 // mutates what the rules select; without rules, CREATE and UPDATE of pods.
 func Admission(name string, rules ...hostabi.MatchRule) hostabi.Manifest {
@@ -73,7 +77,7 @@ func Admission(name string, rules ...hostabi.MatchRule) hostabi.Manifest {
 		Name: name, Version: "1.0.0", Description: "a guest for tests",
 		ABI: hostabi.ABIVersion{Major: hostabi.ABIMajor}, Points: []hostabi.Point{hostabi.PointAdmission},
 		Capabilities:  []string{hostabi.ModuleCore, hostabi.ModuleObject, hostabi.ModuleRequest},
-		Limits:        hostabi.Limits{MemoryPages: 16, DeadlineMS: 250},
+		Limits:        hostabi.Limits{MemoryPages: 16, DeadlineMS: deadlineMS},
 		FailurePolicy: hostabi.FailurePolicyFail,
 		Admission: &hostabi.AdmissionManifest{
 			Mutate: true, Validate: true,
@@ -90,7 +94,7 @@ func Cold(name string, point hostabi.Point) hostabi.Manifest {
 		Name: name, Version: "1.0.0", Description: "a guest for tests",
 		ABI: hostabi.ABIVersion{Major: hostabi.ABIMajor}, Points: []hostabi.Point{point},
 		Capabilities:  []string{hostabi.ModuleCore, hostabi.ModuleRender},
-		Limits:        hostabi.Limits{MemoryPages: 16, DeadlineMS: 250},
+		Limits:        hostabi.Limits{MemoryPages: 16, DeadlineMS: deadlineMS},
 		FailurePolicy: hostabi.FailurePolicyFail,
 	}
 }

@@ -33,7 +33,7 @@ func (m *Machine) command(ctx context.Context, args []string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// nsenter forks to enter the process namespace, so its child has to go too.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 
@@ -93,11 +93,19 @@ func (m *Machine) Start(t testing.TB, name string, args ...string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The number that a Signal needs is the one inside the machine.
-	script := `echo $$ >"/run/lab-` + name + `.pid" && exec "$@"`
+	numbered, number, err := os.Pipe()
+	if err != nil {
+		t.Fatal(errors.Join(err, out.Close()))
+	}
+	defer numbered.Close()
+	// The number that a Signal needs is the one inside the machine. It is there when
+	// Start returns, in place of that of a process before it of the same name.
+	script := `echo $$ >"/run/lab-` + name + `.pid" && echo >&3 && exec "$@" 3>&-`
 	cmd := m.command(context.Background(), append([]string{"sh", "-c", script, name}, args...))
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{number}
+	err = cmd.Start()
+	number.Close() // the process has it
+	if err != nil {
 		t.Fatal(errors.Join(err, out.Close()))
 	}
 	m.mu.Lock()
@@ -110,6 +118,13 @@ func (m *Machine) Start(t testing.TB, name string, args ...string) *Process {
 		defer p.mu.Unlock()
 		p.err = errors.Join(err, out.Close())
 	}()
+	err = numbered.SetReadDeadline(time.Now().Add(Patience))
+	if err == nil {
+		_, err = numbered.Read(make([]byte, 1))
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // the end is that of a process that could not begin
+		t.Fatalf("start %s on %s: %v", name, m.Name, err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of %s on %s:\n%s", name, m.Name, tail(p.Log(), 120))

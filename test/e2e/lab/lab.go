@@ -19,7 +19,7 @@ import (
 const prefix = "cleat-lab-"
 
 // settle is how long the kernel may take to let go of what the dead used.
-const settle = 15 * time.Second
+const settle = time.Minute
 
 // Lab is a switch and the machines on it.
 type Lab struct {

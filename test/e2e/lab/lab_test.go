@@ -60,7 +60,7 @@ func traces(t *testing.T, lab string) []string {
 
 func wantNoTraces(t *testing.T, lab string) {
 	t.Helper()
-	Eventually(t, 10*time.Second, "no traces of "+lab, func() error {
+	Eventually(t, time.Minute, "no traces of "+lab, func() error {
 		if found := traces(t, lab); len(found) > 0 {
 			return &tracesError{found}
 		}
@@ -130,7 +130,7 @@ func TestMachines(t *testing.T) {
 			while ($c = $s->accept) { print $c "hello from n2\n"; close $c }`
 		server := n2.Start(t, "hello", "perl", "-e", hello)
 		fetch := []string{"timeout", "2", "bash", "-c", "cat </dev/tcp/10.99.0.2/8000"}
-		Eventually(t, 10*time.Second, "n1 reads from n2", func() error {
+		Eventually(t, time.Minute, "n1 reads from n2", func() error {
 			out, err := n1.Run(fetch...)
 			if err == nil && out != "hello from n2\n" {
 				err = errors.New(out)
@@ -143,14 +143,26 @@ func TestMachines(t *testing.T) {
 			t.Error("the host reaches a machine")
 		}
 		server.Signal(t, "TERM")
-		if err := server.Wait(t, 10*time.Second); err == nil {
+		if err := server.Wait(t, time.Minute); err == nil {
 			t.Error("a process killed by a signal ended well")
+		}
+	})
+	t.Run("a process hears a signal from its first moment on", func(t *testing.T) {
+		for range 10 {
+			p := n1.Start(t, "brief", "sleep", "1000")
+			p.Signal(t, "KILL")
+			if err := p.Wait(t, time.Minute); err == nil {
+				t.Error("a process that was killed ended well")
+			}
+		}
+		if err := n1.Start(t, "missing", "no-such-program").Wait(t, time.Minute); err == nil {
+			t.Error("a program that is missing ended well")
 		}
 	})
 	t.Run("a crash keeps the disk and nothing else", func(t *testing.T) {
 		p := n1.Start(t, "sleep", "sleep", "1000")
 		n1.Crash()
-		if err := p.Wait(t, 10*time.Second); err == nil {
+		if err := p.Wait(t, time.Minute); err == nil {
 			t.Error("a process survived the crash")
 		}
 		if _, err := n1.Run("true"); err == nil {

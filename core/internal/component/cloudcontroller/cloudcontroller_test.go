@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 	defer server.Close()
 
 	cfg := &config.Config{Options: config.Options{NodeName: "n", NodeIP: []string{"192.0.2.1"}}}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	run := func(ctx context.Context, c *rest.Config, nodeName string, nodeIPs []string, _ *slog.Logger, synced func()) error {
 		if !strings.HasSuffix(c.Host, "/own") || nodeName != "n" || !slices.Equal(nodeIPs, []string{"192.0.2.1"}) {

@@ -134,7 +134,7 @@ func TestPruneList(t *testing.T) {
 
 func TestScan(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "real.yaml")
-	var skew time.Duration
+	begun, skew := time.Now(), time.Duration(0)
 	s := newScanner(dir, func() time.Time { return time.Now().Add(skew) })
 	write := func(path, content string) {
 		t.Helper()
@@ -167,9 +167,12 @@ func TestScan(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	running := s.now
+	s.now = func() time.Time { return begun } // however long the writing took
 	if snap := scan(); !snap.files["a.yaml"].pending || !snap.settle {
 		t.Error("a file just written counts as settled")
 	}
+	s.now = running
 	skew += settleTime
 	snap := scan()
 	want := map[string]string{"a.yaml": "1", "sub/b.yaml": "2", "link.yaml": "linked", "dangling.yaml": "", "dir/real.yaml": "linked", "fifo.yaml": ""}

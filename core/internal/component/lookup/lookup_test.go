@@ -100,7 +100,7 @@ func TestLookup(t *testing.T) {
 	}
 
 	granted.Store(&[]hostabi.Kind{})
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		if _, err := c.Lookup(configMap, "a", "one"); errors.Is(err, extension.ErrNotReady) {
 			break

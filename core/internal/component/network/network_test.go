@@ -192,7 +192,7 @@ func (f *fixture) waitReady() {
 	case <-f.ready:
 	case err := <-f.ended:
 		f.t.Fatalf("ended: %v", err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		f.t.Fatalf("not ready: %s", &f.log)
 	}
 }
@@ -208,7 +208,7 @@ func (f *fixture) stop() {
 // expect waits until exactly these calls were made.
 func (f *fixture) expect(want ...string) {
 	f.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	var got []string
 	for {
 		got = append(got, f.take()...)
@@ -261,7 +261,7 @@ func TestFlannelWaitsForPodCIDR(t *testing.T) {
 
 	// A driver that fails is started again, and Check says so meanwhile.
 	f.flannels <- errors.New("link gone")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for f.c.Check(t.Context()) == nil {
 		if time.Now().After(deadline) {
 			t.Fatal("Check finds nothing wrong")

@@ -70,7 +70,7 @@ func TestWhyNoPodCIDR(t *testing.T) {
 // until waits for a condition.
 func (f *fixture) until(what string, condition func() bool) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	err := kernel.Poll(ctx, 5*time.Millisecond, func(context.Context) error {
 		if !condition() {

@@ -21,7 +21,7 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func await(t *testing.T, what string, condition func() error) {
 	t.Helper()

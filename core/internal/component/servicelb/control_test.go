@@ -20,7 +20,7 @@ import (
 	"github.com/cleat-dev/cleat/core/kernel"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually waits for the addresses of a Service, in the order of the status.
 func eventually(t *testing.T, client kubernetes.Interface, service, want string) {

@@ -50,7 +50,7 @@ func keyOf(t *testing.T, res *http.Response) string {
 // does not hold up the stop.
 func TestPageStream(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		h := start(t, func(l *limits) { l.body, l.answer = 100*time.Millisecond, 200*time.Millisecond })
+		h := start(t, func(l *limits) { l.body, l.answer = 1500*time.Millisecond, 1500*time.Millisecond })
 		showing(h)
 		client := h.over(protocol, nil)
 		jar, err := cookiejar.New(nil)
@@ -100,14 +100,13 @@ func TestPageStream(t *testing.T) {
 		for i := 1; i <= 3; i++ { // a second between them
 			await(t, lines, fmt.Sprintf(`"node":"look-%d."`, i))
 		}
-		begun := time.Now()
 		if err := h.stop(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begun); took >= drainTimeout {
-			t.Errorf("%s: the stream held up the stop for %s", protocol, took)
-		}
 		for lines.Scan() {
+		}
+		if err := lines.Err(); err != nil {
+			t.Errorf("%s: the stream held up the stop until it was cut: %v", protocol, err)
 		}
 		if text := h.log.String(); strings.Contains(text, code) || strings.Contains(text, key) || strings.Contains(text, jar.Cookies(res.Request.URL)[0].Value) {
 			t.Errorf("%s: a secret is in the log", protocol)

@@ -38,7 +38,7 @@ func TestServers(t *testing.T) {
 		t.Errorf("20 requests read the list %d times", n)
 	}
 	fails.Store(true)
-	deadline := time.Now().Add(10 * serversFor)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		status, body := h.do(ask)
 		if status == http.StatusServiceUnavailable {

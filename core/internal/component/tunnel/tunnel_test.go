@@ -73,7 +73,7 @@ func TestNewerTunnelReplaces(t *testing.T) {
 // A peer that neither answers nor closes is dead after the silence.
 func TestHungPeer(t *testing.T) {
 	kerneltest.NoLeaks(t)
-	h := newHub(t, config.EgressAgent, func(l *limits) { l.silence = 300 * time.Millisecond })
+	h := newHub(t, config.EgressAgent, func(l *limits) { l.silence = 3 * time.Second })
 	h.know([]*corev1.Node{aNode("n1", "127.0.0.2", 10250)})
 	h.websocket("n1") // and nobody reads it
 	c := h.through("127.0.0.2:10250")

@@ -85,7 +85,7 @@ func TestRun(t *testing.T) {
 	config := &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
 	go func() { done <- Run(ctx, config, "n", nil, slog.New(slog.DiscardHandler), func() { close(synced) }) }()
 
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	receive(t, deadline, "the nodes to be known", synced)
 	got := receive(t, deadline, "the node to be updated", updated)
 	if got.Spec.ProviderID != "cleat://n" {

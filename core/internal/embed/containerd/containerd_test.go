@@ -143,7 +143,7 @@ func askCRI(t *testing.T, endpoint string, stopped <-chan error) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -179,7 +179,7 @@ func askClient(t *testing.T, socket string) {
 func expectGoroutines(t *testing.T, before int) {
 	t.Helper()
 	const kept = 12
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for runtime.NumGoroutine() > before+kept {

@@ -65,6 +65,7 @@ func cluster(t *testing.T, size int, files transport.TLSInfo) (stops []func(), e
 	members := make([]*embed.Etcd, size)
 	for i, c := range configs {
 		c.InitialCluster = strings.Join(initial, ",")
+		c.ElectionMs = 5000 // a busy machine does not change the leader, which moves connections
 		e, err := embed.StartEtcd(c)
 		if err != nil {
 			t.Fatal(err)

@@ -73,7 +73,7 @@ func peer(backend, data string) *corev1.Node {
 
 func eventually(t *testing.T, what string, probe func() error) {
 	t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -144,7 +144,7 @@ func start(t *testing.T, plan hostabi.FlannelPlan, objects ...*corev1.Node) *run
 	case <-ready:
 	case err := <-r.ended:
 		t.Fatalf("ended: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
 	return r
@@ -217,7 +217,7 @@ func TestVXLAN(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "removed the link flannel.7") {
 			t.Errorf("after the link was removed: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("nobody noticed that the link is gone")
 	}
 
@@ -283,7 +283,7 @@ func TestDifference(t *testing.T) {
 				for _, e := range results[0].Events {
 					got = append(got, fmt.Sprint([]string{"+", "-"}[e.Type], e.Lease.Subnet, " ", e.Lease.Attrs.PublicIP))
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("got %q, want %q", got, want)
 			}
 		}
