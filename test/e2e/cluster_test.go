@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, servePeer(dir))
 		os.Exit(1)
 	}
+	if name := os.Getenv(csiVariable); name != "" {
+		fmt.Fprintln(os.Stderr, serveCSI(name))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -42,6 +42,7 @@ func TestServer(t *testing.T) {
 			{"job", testJob},
 			{"config map volume", testConfigMapVolume},
 			{"volumes", testVolumes},
+			{"CSI", testCSI},
 			{"host port", testHostPort},
 			{"deletion", testDeletion},
 			{"admission denies", testDenied},

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/spf13/pflag"
 	kcmapp "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
+
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 )
 
 // Manager is a controller manager whose arguments were accepted.
@@ -44,7 +47,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
+	keeping, stop := context.WithCancel(ctx)
+	var kept sync.WaitGroup
+	kept.Go(func() { quirks.KeepCSI(keeping) })
 	err = kcmapp.Run(ctx, config.Complete())
+	stop()
+	kept.Wait()
 	if ctx.Err() != nil {
 		return nil // a start that was told to stop calls that an error, of many kinds
 	}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/kubernetes/cmd/kubelet/app/options"
 	kubeletscheme "k8s.io/kubernetes/pkg/kubelet/apis/config/scheme"
 	"k8s.io/kubernetes/pkg/kubelet/apis/config/validation"
+
+	"github.com/cleat-dev/cleat/core/internal/embed/quirks"
 )
 
 // Kubelet is a kubelet whose configuration and arguments were accepted.
@@ -68,6 +70,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("dependencies: %w", err)
 	}
+	deps.VolumePlugins = append(deps.VolumePlugins, quirks.CSIWitness())
 	err = kubeletapp.Run(ctx, k.server, deps, utilfeature.DefaultFeatureGate)
 	if ctx.Err() != nil {
 		return nil
