@@ -196,8 +196,8 @@ func judge(path string, res *http.Response, body []byte) error {
 		return permanent{refused{fmt.Errorf("the server refuses this node: %s", said)}}
 	case code == http.StatusTooManyRequests || code >= 500:
 		return fmt.Errorf("the server is not ready: %s: %s", res.Status, said)
-	case code == http.StatusNotFound:
-		// A kubelet, or a server of another kind.
+	case code == http.StatusNotFound && path != joinapi.PathPlugin:
+		// A kubelet, or a server of another kind. Only a plugin may be what a cleat server lacks.
 		return permanent{fmt.Errorf("%s: the server answers %s: it is no cleat server; --server wants the port of `cleat server`, 6443 unless its --https-listen-port is another", path, res.Status)}
 	case code < 400:
 		return permanent{fmt.Errorf("%s: the server answers %s: it is no cleat server, or something stands before it", path, res.Status)}
