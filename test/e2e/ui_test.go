@@ -90,7 +90,7 @@ func (n *node) serveOnTerminal(t *testing.T) {
 		return nil
 	})
 	log := n.server.Log()
-	for _, want := range []string{"booting for ", "> apiserver", "- kubeproxy", "waits for kubelet", "\x1b[36m"} {
+	for _, want := range []string{"booting for ", "> apiserver", "- scheduler", "waits for apiserver", "\x1b[36m"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the terminal was not sent %q", want)
 		}
