@@ -81,7 +81,7 @@ func TestFamilies(t *testing.T) {
 					request{ns, "web-n2", "http://" + inURL(ips("web-n1")[i]) + ":8080", false})
 			}
 			c.expect(t, requests...)
-			if got := n.kubectl(t, "logs", "-n", ns, "web-n2"); got != "" {
+			if got := n.kubectl(t, "logs", "-n", ns, "web-n2"); strings.TrimSpace(got) != "hello from web-n2" {
 				t.Errorf("the web server says %q", got)
 			}
 		})
