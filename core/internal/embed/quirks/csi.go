@@ -13,7 +13,8 @@ import (
 
 // csiNode writes which CSI drivers a node has. The controllers that attach, bind and
 // expand volumes set it as the kubelet does, for a node without a name: by then drivers
-// on this node cannot register.
+// on this node cannot register. Upstream has no lock for it; all that is ever set is of
+// one type, so that no reader sees a half of each.
 //
 //go:linkname csiNode k8s.io/kubernetes/pkg/volume/csi.nim
 var csiNode nodeinfomanager.Interface
